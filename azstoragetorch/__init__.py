@@ -1,0 +1,34 @@
+"""The asyncio-native connector between Azure Blob Storage and PyTorch.
+
+    azstoragetorch.io           BlobIO, a blob as a binary file
+    azstoragetorch.aio          AsyncBlobIO, the same for code that runs on an event loop
+    azstoragetorch.exceptions   every error
+
+Importing this package loads neither torch nor azure; the names below are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from azstoragetorch._values.options import TransferOptions
+
+__all__ = ["TransferOptions", "__version__"]
+
+__version__ = "1.0.0.dev0"  # the build reads it from here
+
+_HOMES = {"TransferOptions": "azstoragetorch._values.options"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value  # the next use does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

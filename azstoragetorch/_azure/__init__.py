@@ -1,0 +1,1 @@
+"""Speaking to the service: the only package that imports azure and aiohttp."""

@@ -1,0 +1,201 @@
+"""Turn whatever a request raised into one of our own errors, and say whether asking again can help.
+
+The errors of the SDK hold the request with its signature, so nothing of them is kept but a redacted stand-in.
+"""
+
+from __future__ import annotations
+
+import enum
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    ServiceRequestError,
+    ServiceRequestTimeoutError,
+    ServiceResponseError,
+    ServiceResponseTimeoutError,
+)
+
+from azstoragetorch.exceptions import (
+    AZStorageTorchError,
+    BlobAccessError,
+    BlobExistsError,
+    BlobIntegrityError,
+    BlobModifiedError,
+    BlobNotFoundError,
+    BlobRequestError,
+    BlobResponseError,
+    BlobServiceError,
+    BlobTimeoutError,
+    ClientRequestIdMismatchError,
+    ContainerNotFoundError,
+    RedactedCause,
+)
+
+__all__ = ["FailedAttempt", "Failure", "Kind", "classify", "status_failure", "unusable"]
+
+
+class Kind(enum.Enum):
+    """What a failure says about asking again."""
+
+    FINAL = enum.auto()
+    """The answer will be the same."""
+    BUSY = enum.auto()
+    """The service is overloaded or slow: ask again until the deadline."""
+    BROKEN = enum.auto()
+    """The connection broke or the answer is not usable: ask again a few times."""
+    REFUSED = enum.auto()
+    """There was no connection: ask again for a few seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failed attempt."""
+
+    kind: Kind
+    type: type[AZStorageTorchError]
+    text: str
+    """What happened and what to do, without the name of the blob."""
+    cause: BaseException | None = None
+    retry_after: float | None = None
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    def error(self, prefix: str, suffix: str = "") -> AZStorageTorchError:
+        """Build the error to raise: ``prefix`` says what was being done to which blob."""
+        error = self.type(f"{prefix}: {self.text}{suffix}", **self.facts)
+        error.__cause__ = self.cause
+        return error
+
+
+_BUSY = frozenset({408, 429, 500, 502, 503, 504})
+
+_DAMAGED = frozenset({"Md5Mismatch", "Crc64Mismatch"})
+"""The service received other bytes than were sent: send them again."""
+
+_ADVICE = {
+    "AuthenticationFailed": "the credential is wrong or has expired (check the SAS's expiry and this machine's clock)",
+    "AuthorizationFailure": "the account's firewall, or the rights of the SAS or key, do not allow this",
+    "AuthorizationPermissionMismatch": "the identity or SAS lacks the right for this; reading needs the role 'Storage "
+    "Blob Data Reader', writing 'Storage Blob Data Contributor'",
+    "InvalidAuthenticationInfo": "the credential was not accepted",
+    "KeyBasedAuthenticationNotPermitted": "the account accepts no keys; use a token credential",
+    "NoAuthenticationInformation": "the service wants a credential and none was sent; remove credential=False or add "
+    "a SAS to the URL",
+    "PublicAccessNotPermitted": "the account allows no anonymous access; remove credential=False",
+    "LeaseIdMissing": "somebody holds a lease on the blob; break the lease or write another blob",
+    "InvalidBlobType": "the blob is not a block blob; delete it or write another name",
+    "BlobArchived": "the blob is in the archive tier; rehydrate it first",
+    "InvalidBlobOrBlock": "the blob has uncommitted blocks of another writer with ids of another length; commit or "
+    "delete them, or write another name",
+}
+
+
+def status_failure(status: int, code: str | None, headers: Mapping[str, str], cause: BaseException | None) -> Failure:
+    """Say what an error status means.
+
+    :param code: the service's name for the error.
+    """
+    kind = Kind.BUSY if status in _BUSY else Kind.BROKEN if code in _DAMAGED else Kind.FINAL
+    text = f"the service answered {status}{f' {code}' if code else ''}"
+    error: type[BlobServiceError] = BlobServiceError
+    if status == 404:
+        missing_container = code in ("ContainerNotFound", "ContainerBeingDeleted")
+        error = ContainerNotFoundError if missing_container else BlobNotFoundError
+        text = f"the {'container' if missing_container else 'blob'} does not exist ({text}); check the URL"
+    elif status in (401, 403):
+        error = BlobAccessError
+        text = f"access was refused ({text})"
+    elif status == 409 and code == "BlobAlreadyExists":
+        error = BlobExistsError
+        text = f"the blob exists already ({text})"
+    elif status == 412 and code in ("ConditionNotMet", "TargetConditionNotMet", None):
+        error = BlobModifiedError
+        text = f"the blob was replaced since it was opened ({text}); open it again to read the new content"
+    elif 300 <= status < 400:
+        text = f"{text}; redirects are not followed, because credentials must not go elsewhere"
+    if code in _ADVICE:
+        text = f"{text}: {_ADVICE[code]}"
+    facts = {"status_code": status, "error_code": code, "request_id": headers.get("x-ms-request-id")}
+    return Failure(kind, error, text, cause, _retry_after(headers.get("Retry-After")), facts)
+
+
+def classify(error: Exception) -> Failure | None:
+    """Say what ``error``, raised by one attempt, means; ``None`` for what no request raises (a defect of ours)."""
+    if isinstance(error, FailedAttempt):
+        return error.failure
+    if isinstance(error, ClientRequestIdMismatchError):
+        return Failure(Kind.BROKEN, ClientRequestIdMismatchError, error.message)
+    if isinstance(error, AZStorageTorchError):
+        return Failure(Kind.FINAL, type(error), error.message)
+    if isinstance(error, HttpResponseError) and error.status_code is not None:
+        headers = error.response.headers if error.response is not None else {}
+        code = getattr(error, "error_code", None) or headers.get("x-ms-error-code")
+        return status_failure(error.status_code, getattr(code, "value", code), headers, RedactedCause(error))
+    if isinstance(error, ClientAuthenticationError):
+        cause = RedactedCause(error)
+        return Failure(Kind.FINAL, BlobAccessError, f"no token could be had: {cause}", cause)
+    inner = error.inner_exception if isinstance(error, AzureError) else None
+    return _connection_failure(error, inner if isinstance(inner, Exception) else error)
+
+
+def _connection_failure(outer: Exception, error: Exception) -> Failure | None:
+    cause = RedactedCause(error)
+    if isinstance(outer, ServiceRequestTimeoutError) or isinstance(error, aiohttp.ConnectionTimeoutError):
+        return Failure(Kind.BUSY, BlobTimeoutError, "no connection within connect_timeout", cause)
+    if isinstance(outer, ServiceResponseTimeoutError) or isinstance(error, TimeoutError):
+        return Failure(Kind.BUSY, BlobTimeoutError, "the service sent nothing for idle_timeout", cause)
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError | ssl.SSLError):
+        text = (
+            f"the TLS certificate was not accepted ({cause}); name your authorities in options.ca_file or in the "
+            f"environment variable SSL_CERT_FILE"
+        )
+        return Failure(Kind.FINAL, BlobRequestError, text, cause)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        os_error = error.os_error
+        if isinstance(os_error, socket.gaierror):
+            if os_error.errno == socket.EAI_AGAIN:
+                return Failure(Kind.REFUSED, BlobRequestError, "the host name could not be looked up for now", cause)
+            text = "the host name is unknown; check the account name in the URL, or the network"
+            return Failure(Kind.FINAL, BlobRequestError, text, cause)
+        return Failure(Kind.REFUSED, BlobRequestError, f"no connection ({cause}); is the host right and up?", cause)
+    if isinstance(error, aiohttp.InvalidURL):
+        return Failure(Kind.FINAL, BlobRequestError, "the URL is not valid", cause)
+    if isinstance(error, aiohttp.ClientError | ConnectionError | ServiceResponseError | ServiceRequestError | OSError):
+        return Failure(Kind.BROKEN, BlobResponseError, f"the connection broke ({cause})", cause)
+    return None
+
+
+class FailedAttempt(Exception):
+    """Carries a :class:`Failure` out of an attempt."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.text)
+        self.failure = failure
+
+
+def unusable(text: str) -> FailedAttempt:
+    """Return what to raise for an answer that is complete but not what was asked for."""
+    return FailedAttempt(Failure(Kind.BROKEN, BlobIntegrityError, text))
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds asked for by a Retry-After header: a number, or a date."""
+    if value is None:
+        return None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return max(0.0, (when - datetime.now(UTC)).total_seconds())

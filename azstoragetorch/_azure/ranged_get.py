@@ -1,0 +1,164 @@
+"""Read one range over azure-core's own pipeline, into the caller's memory.
+
+The one place that steps beside the blob SDK: its download costs three times the CPU for a small blob
+(docs/internals.md). The pipeline ends at the headers; the body is taken here, chunk by chunk and with one copy, and a
+cut one goes on at the byte that is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from azure.core.pipeline import AsyncPipeline
+from azure.core.pipeline.transport import AsyncHttpResponse, HttpRequest
+
+from azstoragetorch import __version__
+from azstoragetorch._azure.errors import FailedAttempt, Failure, Kind, status_failure, unusable
+from azstoragetorch._values.options import KiB, TransferOptions
+from azstoragetorch._values.stats import TransferStats
+from azstoragetorch._values.version import BlobVersion, RangeRead
+from azstoragetorch.exceptions import BlobTimeoutError
+
+__all__ = ["API_VERSION", "RangedGet"]
+
+API_VERSION = "2021-12-02"
+"""Version of the service's protocol: has all that is used here, and older than any cloud or emulator in use."""
+
+USER_AGENT = f"azstoragetorch/{__version__} python/{platform.python_version()}"
+
+ERROR_BODY = 16 * KiB
+"""Most that is read of an error's body; the service's own have less than 1 KiB."""
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_PAST_END = re.compile(r"bytes \*/(\d+)")
+
+
+class RangedGet:
+    """One range, over as many answers as it takes."""
+
+    def __init__(
+        self,
+        pipeline: AsyncPipeline[HttpRequest, AsyncHttpResponse],
+        url: str,
+        view: memoryview,
+        offset: int,
+        etag: str | None,
+        opened: Callable[[BlobVersion], None] | None,
+        options: TransferOptions,
+        stats: TransferStats,
+    ) -> None:
+        self.filled = 0
+        self._pipeline = pipeline
+        self._url = url
+        self._options = options
+        self._stats = stats
+        self._view = view
+        self._offset = offset
+        self._etag = etag
+        self._opened = opened
+        self._version: BlobVersion | None = None
+
+    async def attempt(self) -> RangeRead:
+        """Ask for what is missing and take the body in place."""
+        view = self._view
+        start = self._offset + self.filled
+        request = HttpRequest("GET", self._url)
+        request.headers["Range"] = f"bytes={start}-{self._offset + len(view) - 1}"
+        request.headers["x-ms-version"] = API_VERSION
+        request.headers["x-ms-client-request-id"] = str(uuid.uuid4())
+        request.headers["User-Agent"] = USER_AGENT
+        if self._etag is not None:
+            request.headers["If-Match"] = self._etag
+        self._stats.requests += 1
+        response = (await self._pipeline.run(request, stream=True)).http_response
+        answer = response.internal_response
+        try:
+            if response.status_code == 416:
+                return self._past_end(start, response.headers)
+            if response.status_code != 206:
+                await _drain(answer.content)
+                raise self._refused(response.status_code, response.headers)
+            blob_version, stop = self._verified(start, response.headers)
+            if self._version is None:
+                self._version, self._etag = blob_version, blob_version.etag
+                if self._opened is not None:
+                    self._opened(blob_version)
+            await self._take(answer.content.iter_any(), stop - self._offset)
+            return RangeRead(self.filled, blob_version)
+        finally:
+            # Back to the pool only when every byte of the answer was read; anything else ends the connection.
+            if answer.content.at_eof():
+                answer.release()
+            else:
+                answer.close()
+
+    async def _take(self, chunks: AsyncIterator[bytes], end: int) -> None:
+        """Copy the body into the view, up to its byte ``end``."""
+        view, stats, options = self._view, self._stats, self._options
+        clock = asyncio.get_running_loop().time
+        since, received = clock(), 0
+        async for chunk in chunks:
+            size = len(chunk)
+            if self.filled + size > end:
+                raise unusable(f"the body is longer than the {end} bytes it was announced with")
+            view[self.filled : self.filled + size] = chunk
+            self.filled += size
+            stats.bytes += size
+            received += size
+            elapsed = clock() - since
+            if elapsed >= options.idle_timeout:
+                if received < options.min_rate * elapsed:
+                    rate = f"{received} bytes in {elapsed:.0f} s"
+                    raise FailedAttempt(Failure(Kind.BUSY, BlobTimeoutError, f"the answer came too slowly ({rate})"))
+                since, received = clock(), 0
+        if self.filled < end:
+            raise unusable(f"the body ended after {self.filled} of {end} bytes")
+
+    def _past_end(self, start: int, headers: Mapping[str, str]) -> RangeRead:
+        if self._version is not None or start > self._offset:
+            raise unusable("a range inside the blob was answered with 416")
+        match = _PAST_END.fullmatch(headers.get("Content-Range", ""))
+        if start == 0:
+            return RangeRead(0, BlobVersion(0, headers.get("ETag")))
+        return RangeRead(0, BlobVersion(int(match[1]), headers.get("ETag")) if match else None)
+
+    def _refused(self, status: int, headers: Mapping[str, str]) -> FailedAttempt:
+        if status == 200:
+            return unusable("the service sent the whole blob instead of the range that was asked for")
+        if 200 < status < 300:
+            return unusable(f"the service answered a read with status {status}")
+        return FailedAttempt(status_failure(status, headers.get("x-ms-error-code"), headers, None))
+
+    def _verified(self, start: int, headers: Mapping[str, str]) -> tuple[BlobVersion, int]:
+        """Return the version the answer is of and where its body stops, after checking all it says of itself."""
+        text = headers.get("Content-Range", "")
+        match = _CONTENT_RANGE.fullmatch(text)
+        if match is None:
+            raise unusable(f"the answer's Content-Range {text[:80]!r} cannot be understood")
+        first, last, total = int(match[1]), int(match[2]), int(match[3])
+        stop = min(self._offset + len(self._view), total)
+        if first != start or last + 1 != stop:
+            raise unusable(f"asked for bytes {start}-{stop - 1}, the answer brings {text[:80]!r}")
+        length = headers.get("Content-Length")
+        if length != str(stop - start):
+            raise unusable(f"the answer's Content-Length is {length!r} for {stop - start} bytes")
+        etag = headers.get("ETag")
+        if not etag:
+            raise unusable("the answer has no ETag")
+        if self._etag is not None and etag != self._etag:
+            raise FailedAttempt(status_failure(412, "ConditionNotMet", headers, None))
+        if self._version is not None and self._version.size != total:
+            raise unusable(f"the blob's size changed from {self._version.size} to {total} under one ETag")
+        return BlobVersion(total, etag), stop
+
+
+async def _drain(body: Any) -> None:
+    """Read what is left of an error's body, if it is small, so that its connection can serve the next request."""
+    left = ERROR_BODY
+    while left > 0 and (chunk := await body.readany()):
+        left -= len(chunk)

@@ -1,0 +1,190 @@
+"""The connections of one event loop.
+
+*Operations*: ``Session.current`` returns the session of the running loop, opening it on first use; ``blob`` gives the
+remote end of one URL; ``aclose`` ends it.
+
+*Goals*: one pool of connections for everything a loop does; a user's own loop ends without "Unclosed client session";
+nothing opens before the first request.
+
+*Plan*: sessions are kept by loop. One on a user's loop is held by an async generator that was started there: the end
+of ``asyncio.run`` closes every async generator of its loop, and with it the session. Accounts (URL, credential) are
+cheap and kept in a bounded list, so a signature of its own for each of a million URLs costs no memory.
+
+*Warning*: a forked child must neither use nor close what it inherits: closing removes the sockets from the epoll set
+that the parent waits on. The sessions move to a list that is never freed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import urllib.request
+import weakref
+from collections import OrderedDict
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import aiohttp
+import anyio.to_thread
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.pipeline import AsyncPipeline
+from azure.core.pipeline.transport import AsyncHttpResponse, HttpRequest
+from azure.storage.blob.aio import BlobServiceClient
+
+from azstoragetorch._azure.credentials import Credential, authentication_for
+from azstoragetorch._azure.ranged_get import API_VERSION
+from azstoragetorch._azure.transport import BlobTransport
+from azstoragetorch._values.graveyard import bury
+from azstoragetorch._values.options import KiB, MiB, TransferOptions
+from azstoragetorch._values.url import BlobUrl
+
+__all__ = ["Account", "Session"]
+
+MAX_CONNECTIONS = 256
+"""Connections of one loop, the most ``in_flight`` may ask for; below the usual limit of 1,024 descriptors."""
+
+READ_BUFFER = 512 * KiB
+"""Bytes aiohttp takes from a socket before it waits for us. The default of 64 KiB stops and starts the socket for
+every quarter of what one ``recv`` brings; more than twice that brings nothing (tests/benchmarks)."""
+
+MAX_ACCOUNTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One endpoint with one credential: both pipelines over the loop's connections."""
+
+    reads: AsyncPipeline[HttpRequest, AsyncHttpResponse]
+    """Without policies: ``persist`` retries, the transport authenticates. A third of the CPU of the SDK's pipeline
+    for a small GET (265 against 820 us, docs/internals.md)."""
+    service: BlobServiceClient
+    credential: Credential
+    """Kept alive: accounts are found by the identity of their credential."""
+
+
+class Session:
+    """Connections, accounts and certificate stores of one event loop."""
+
+    def __init__(self) -> None:
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # else blobs with a Content-Encoding arrive inflated, and every offset is wrong
+            read_bufsize=READ_BUFFER,
+            trust_env=False,  # looked up here once; aiohttp would do it for every request, at 500 us each
+        )
+        self._proxies = urllib.request.getproxies()
+        self._tls: dict[str | None, asyncio.Future[ssl.SSLContext]] = {}
+        self._accounts: OrderedDict[tuple[object, ...], Account] = OrderedDict()
+        self._default: AsyncTokenCredential | None = None
+        self._holder: AsyncGenerator[None] | None = None
+
+    @classmethod
+    async def current(cls) -> Session:
+        """Return the session of the running loop."""
+        loop = asyncio.get_running_loop()
+        session = _sessions.get(loop)
+        if session is None:
+            for closed in [other for other in _sessions if other.is_closed()]:
+                del _sessions[closed]
+            session = _sessions[loop] = cls()
+            session._holder = session._hold()
+            await anext(session._holder)
+        return session
+
+    async def account(self, url: BlobUrl, credential: Credential, options: TransferOptions) -> Account:
+        """Return both pipelines for the account of ``url``; the face has checked that the two go together."""
+        ca_file = os.fspath(options.ca_file) if options.ca_file is not None else None
+        identity = url.sas if url.sas is not None else id(credential)
+        key = (url.endpoint, url.sas is not None, identity, ca_file, options.connect_timeout, options.idle_timeout)
+        account = self._accounts.get(key)
+        if account is not None:
+            self._accounts.move_to_end(key)
+            return account
+        authentication = authentication_for(credential, url.sas, self._default_credential)
+        transport = BlobTransport(
+            self._http,
+            authentication,
+            tls=await self._trust(ca_file),
+            proxy=self._proxy(url),
+            connect_timeout=options.connect_timeout,
+            idle_timeout=options.idle_timeout,
+        )
+        service = BlobServiceClient(
+            url.endpoint,
+            transport=transport,
+            api_version=API_VERSION,
+            permit_redirects=False,  # a redirect would carry the credential elsewhere
+            retry_total=0,
+            retry_connect=0,
+            retry_read=0,
+            retry_status=0,
+            max_single_put_size=5000 * MiB,  # Put Blob's limit: whatever reaches it goes in one request
+        )
+        account = self._accounts[key] = Account(AsyncPipeline(transport), service, credential)
+        if len(self._accounts) > MAX_ACCOUNTS:
+            self._accounts.popitem(last=False)
+        return account
+
+    async def aclose(self) -> None:
+        """Close every connection of the loop; the next use opens a new session."""
+        if self._holder is not None:
+            await self._holder.aclose()
+
+    async def _hold(self) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            _sessions.pop(asyncio.get_running_loop(), None)
+            self._accounts.clear()
+            try:
+                if self._default is not None:
+                    await self._default.close()
+            finally:
+                await self._http.close()
+
+    async def _trust(self, ca_file: str | None) -> ssl.SSLContext:
+        """Return the TLS context that trusts ``ca_file``, or what the environment names."""
+        # aiohttp's own context was built when it was imported, and does not know a variable that was set since.
+        ca_file = ca_file or os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE") or None
+        context = self._tls.get(ca_file)
+        if context is None:
+            # In a thread: reading the certificates takes up to 50 ms. As a future, so that many first requests
+            # share one context: connections are pooled by it.
+            context = self._tls[ca_file] = asyncio.ensure_future(
+                anyio.to_thread.run_sync(lambda: ssl.create_default_context(cafile=ca_file))
+            )
+        try:
+            return await asyncio.shield(context)
+        except OSError as error:
+            self._tls.pop(ca_file, None)
+            raise ValueError(f"the certificate authorities in {ca_file!r} could not be read: {error}") from None
+
+    def _proxy(self, url: BlobUrl) -> str | None:
+        host = urlsplit(url.endpoint).hostname or ""
+        if url.is_loopback or urllib.request.proxy_bypass(host):
+            return None
+        return self._proxies.get(url.scheme) or self._proxies.get("all")
+
+    def _default_credential(self) -> AsyncTokenCredential:
+        if self._default is None:
+            from azure.identity.aio import DefaultAzureCredential  # 150 ms of imports that a SAS does not need
+
+            self._default = DefaultAzureCredential()
+        return self._default
+
+
+_sessions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Session] = weakref.WeakKeyDictionary()
+
+
+def _bury_inherited() -> None:
+    inherited = dict(_sessions)
+    _sessions.clear()
+    if inherited:
+        bury(inherited)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_bury_inherited)

@@ -1,0 +1,46 @@
+"""Run the loop's blocking calls (name lookups) in threads that do not hold up interpreter exit.
+
+The threads of the standard pool are joined before any ``atexit`` handler runs, so a lookup that hangs because the
+network is gone would delay exit by the resolver's timeout (5 to 30 s), also after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+__all__ = ["DaemonExecutor"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class DaemonExecutor(ThreadPoolExecutor):
+    """One short-lived daemon thread per call; unlike its base it works while the interpreter exits.
+
+    Subclasses the pool because ``loop.set_default_executor`` accepts nothing else. Lookups are few (one per host
+    at a time, then cached by the connector), so a pool would save nothing.
+    """
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Start ``fn(*args, **kwargs)`` at once in a thread of its own.
+
+        :raises RuntimeError: if the system refuses another thread.
+        """
+        future: Future[T] = Future()
+        threading.Thread(
+            target=_fill, args=(future, fn, args, kwargs), name="azstoragetorch-blocking", daemon=True
+        ).start()
+        return future
+
+
+def _fill(future: Future[T], fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(fn(*args, **kwargs))
+    except BaseException as error:  # whatever it is belongs to the waiting coroutine
+        future.set_exception(error)
+        del future  # else error -> traceback -> this frame -> future -> error is a cycle

@@ -1,0 +1,177 @@
+"""The loop thread of this process: started by first use, renewed after a fork, stopped at exit."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, TypeVarTuple
+
+from azstoragetorch._bridge import fork
+from azstoragetorch._bridge.loop_thread import Call, LoopThread
+
+__all__ = ["at_exit", "call", "run"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+STOP_SECONDS = 1.5  # closing idle connections takes milliseconds; a hung server must not hold up exit
+
+_thread: LoopThread | None = None
+_exiting = False
+_farewells: list[Callable[[], object]] = []
+# Reentrant, because a signal handler that saves a checkpoint may interrupt the very first `run` of its thread.
+_lock = threading.RLock()
+# Per forking thread the gates that hold the loop; a stack, because a signal handler may fork within a fork's hooks.
+_gates: dict[int, list[threading.Lock]] = {}
+
+
+def run(func: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts) -> T:
+    """Run ``func(*args)`` as a task on the loop thread, wait for its end and return its result.
+
+    Any thread may call it, also one that has a running event loop of its own (Jupyter), which then waits as well.
+    The task sees a copy of the caller's context variables. If a signal handler raises in the waiting thread
+    (Ctrl-C), the task is cancelled, its end is awaited, since it may be writing into the caller's buffer, and only
+    then is the interrupt raised; a success that came in between is dropped.
+
+    :raises RuntimeError: when called on the loop thread itself, where waiting would wait forever; when the
+        interpreter exits; when the task was cancelled from inside the loop.
+    :raises BaseException: whatever the task raised.
+    """
+    thread = _thread
+    if thread is None or thread.ended:
+        thread = _start()
+    if thread.is_current:
+        raise RuntimeError(
+            "a blocking file operation was called on the event loop thread that must carry it out; "
+            "inside coroutines use azstoragetorch.aio.AsyncBlobIO"
+        )
+    pending = Call(thread, func, args)
+    del args  # only the task holds them now, neither this frame nor the tracebacks that it appears in
+    thread.pending.add(pending)
+    try:
+        thread.submit(pending)
+        pending.waiter.acquire()
+    except BaseException as error:  # raised again below, once the task has ended
+        interrupt = error
+        # Ended is set before the waiter is released, so this neither misses the end nor waits for it twice.
+        while not pending.ended:
+            try:
+                thread.cancel(pending)
+                pending.waiter.acquire()
+            except BaseException as later:  # kept or dropped, never obeyed before the end
+                # The first interrupt counts, unless a real one (Ctrl-C) follows an alarm handler's exception.
+                if isinstance(interrupt, Exception):
+                    interrupt = later
+        pending.error = pending.result = None
+        try:
+            if interrupt is error:
+                raise
+            raise interrupt from None
+        finally:
+            del interrupt, pending
+    if pending.error is None:
+        result: T = pending.result
+        return result
+    failure, pending.error = pending.error, None
+    try:
+        raise failure
+    finally:
+        # The traceback refers to this frame: without this the exception would hold itself, and with it the
+        # caller's buffers, until the next garbage collection.
+        del failure, pending
+
+
+def call(func: Callable[[*Ts], object], *args: *Ts) -> None:
+    """Schedule the plain function ``func`` on the loop thread if there is one; for finalizers.
+
+    Never waits, never raises and never starts the loop.
+    """
+    thread = _thread
+    if thread is not None:
+        with contextlib.suppress(Exception):  # closed meanwhile; a finalizer has nobody to tell
+            thread.loop.call_soon_threadsafe(func, *args)
+
+
+def at_exit(callback: Callable[[], object]) -> None:
+    """Call ``callback`` at interpreter exit, before the loop stops; the latest registered goes first.
+
+    It should not wait for the network. Threads that are not daemons have ended by then. What it raises is shown
+    by the interpreter after everything has stopped.
+    """
+    _farewells.append(callback)
+
+
+def _start() -> LoopThread:
+    global _thread
+    with _lock:
+        if _exiting:
+            raise RuntimeError("the interpreter is exiting: azstoragetorch no longer reads or writes blobs")
+        if _thread is None or _thread.ended:
+            fresh = LoopThread()
+            fresh.start()
+            if _thread is None or _thread.ended:
+                _thread = fresh
+            else:  # a signal handler came in between and started one
+                fresh.stop(STOP_SECONDS)
+            if fork.generation():
+                # multiprocessing clears the exit handlers in the children that it forks.
+                atexit.unregister(_exit)
+                atexit.register(_exit)
+        return _thread
+
+
+def _exit() -> None:
+    global _exiting, _thread
+    failure: BaseException | None = None
+    while _farewells:
+        try:
+            _farewells.pop()()
+        except Exception as error:  # raised at the end: the others and the loop come first
+            failure = failure or error
+    _exiting = True
+    thread, _thread = _thread, None  # from here on `run` refuses and `call` does nothing
+    if thread is not None:
+        thread.stop(STOP_SECONDS)
+    if failure is not None:
+        try:
+            raise failure
+        finally:
+            del failure
+
+
+def _before_fork() -> None:
+    thread = _thread
+    if thread is None or thread.is_current:
+        return
+    gate = threading.Lock()
+    gate.acquire()
+    _gates.setdefault(threading.get_ident(), []).append(gate)
+    thread.park(gate)
+
+
+def _after_fork_in_parent() -> None:
+    ident = threading.get_ident()
+    gates = _gates.get(ident)
+    if gates:
+        gates.pop().release()
+        if not gates:
+            del _gates[ident]
+
+
+def _after_fork_in_child() -> None:
+    global _thread, _lock, _gates
+    inherited, _thread = _thread, None
+    _lock, _gates = threading.RLock(), {}  # other threads of the parent may have held them
+    fork.advance()
+    if inherited is not None:
+        inherited.disown()
+        # Only a thread that forked inside a signal handler, while it waited, can be left here; its task is not.
+        inherited.abandon("the process was forked while it waited for this operation; the parent carries it out")
+
+
+atexit.register(_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -1,0 +1,48 @@
+"""What both file faces share above the layers: putting the layers together, and letting a lost file go."""
+
+from __future__ import annotations
+
+import asyncio
+
+from azstoragetorch._azure.blob import AzureBlob
+from azstoragetorch._azure.credentials import Credential, check_credential
+from azstoragetorch._transfer.file import BlobFile, Mode, drive
+from azstoragetorch._values.options import TransferOptions
+from azstoragetorch._values.stats import TransferStats
+from azstoragetorch._values.url import BlobUrl
+
+__all__ = ["Mode", "abandon", "blob_file"]
+
+
+def blob_file(blob_url: str, mode: Mode, credential: Credential, options: TransferOptions | None) -> BlobFile:
+    """Check the arguments of a file and put it together; does no I/O.
+
+    :raises TypeError: if an argument is of the wrong type.
+    :raises ValueError: if the URL is not one of a blob, the mode is none of ``rb``, ``wb``, ``xb``, a snapshot or
+        version is opened for writing, or a token or key would be sent over plain http to another machine.
+    """
+    if mode not in ("rb", "wb", "xb"):
+        raise ValueError(f"mode must be 'rb', 'wb' or 'xb', not {mode!r}")
+    if options is not None and not isinstance(options, TransferOptions):
+        raise TypeError(f"options must be TransferOptions or None, not {type(options).__name__}")
+    url = BlobUrl.parse(blob_url)
+    if mode != "rb":
+        url.require_writable()
+    check_credential(url, credential)
+    chosen = options if options is not None else TransferOptions()
+    stats = TransferStats()
+
+    async def connect() -> AzureBlob:
+        return await AzureBlob.open(url, credential, chosen, stats)
+
+    return BlobFile(str(url), mode, connect, chosen, stats)
+
+
+_abandoned: set[asyncio.Task[None]] = set()
+
+
+def abandon(file: BlobFile) -> None:
+    """Release what a collected file held; on its loop."""
+    task = asyncio.get_running_loop().create_task(drive(file.abort()))
+    _abandoned.add(task)
+    task.add_done_callback(_abandoned.discard)

@@ -1,0 +1,222 @@
+"""What a file does between two requests, written once for both faces.
+
+A method that may need the event loop is a generator: it yields ``(function, arguments)`` where a coroutine has to run,
+is sent the result, and returns what the file's method returns. ``BlobIO`` drives it by running each step on the bridge,
+``AsyncBlobIO`` by awaiting it. A small read or write yields nothing, so it costs no hop.
+
+Not safe for two drivers at once: the faces hold a lock.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, SupportsIndex, TypeAlias, TypeVar
+
+from azstoragetorch._transfer.content import Download, Upload
+from azstoragetorch._transfer.readahead import Segment
+from azstoragetorch._transfer.writer import Block
+from azstoragetorch._values.options import KiB
+
+__all__ = ["ReadCursor", "Steps", "WriteCursor", "byte_view"]
+
+_T = TypeVar("_T")
+Step: TypeAlias = tuple[Callable[..., Coroutine[Any, Any, Any]], tuple[Any, ...]]
+Steps: TypeAlias = Generator[Step, Any, _T]
+
+PEEK = 8 * KiB
+"""Bytes that ``peek`` shows at most when it is not asked for more; what Python's buffered files hold."""
+
+
+def byte_view(data: Any, *, writable: bool = False) -> memoryview:
+    """Return the memory of ``data`` as single bytes.
+
+    :raises TypeError: if ``data`` has no buffer, or a read-only one where it is to be written.
+    :raises BufferError: if its memory is not C-contiguous.
+    """
+    if isinstance(data, str):
+        raise TypeError("a bytes-like object is required, not 'str'")
+    view = memoryview(data)
+    if writable and view.readonly:
+        raise TypeError(f"a writable bytes-like object is required, not read-only {type(data).__name__}")
+    if not view.c_contiguous:
+        raise BufferError("memoryview: underlying buffer is not C-contiguous")
+    # Views with a zero in their shape cannot be cast.
+    return view.cast("B") if view.nbytes else memoryview(b"")
+
+
+class ReadCursor:
+    """A position in a blob, and the fetched bytes around it."""
+
+    def __init__(self, download: Download) -> None:
+        self.download = download
+        self.position = 0
+        self._window: Segment | None = None
+
+    def read(self, size: int | None = -1) -> Steps[bytes]:
+        """Read ``size`` bytes, fewer only at the end; all that is left if it is negative or ``None``."""
+        window, position = self._window, self.position
+        if size is not None and size >= 0:
+            if window is not None and window.start <= position and position + size <= window.stop:
+                self.position = position + size
+                return bytes(memoryview(window.buffer)[position - window.start : position - window.start + size])
+            if size == 0:
+                return b""
+            size = min(size, (yield from self._left(size)))
+        else:
+            size = yield from self._left(self.download.direct)
+        if size == 0:
+            return b""
+        if window is None and size < self.download.direct:
+            yield from self._look(size)
+            window = self._window
+            if window is not None and position + size <= window.stop:
+                return (yield from self.read(size))
+        # Filled in place and handed out without a second copy: BytesIO gives the bytes it owns.
+        memory = io.BytesIO(bytes(size))
+        with memory.getbuffer() as view:
+            filled = yield from self.readinto(view)
+        if filled < size:
+            memory.truncate(filled)
+        return memory.getvalue()
+
+    def read1(self, size: int = -1) -> Steps[bytes]:
+        """Read ``size`` bytes; if it is negative, what is at hand, at least one byte before the end."""
+        if size < 0:
+            size = len((yield from self.peek(self.download.direct)))
+        return (yield from self.read(size))
+
+    def readinto(self, view: memoryview) -> Steps[int]:
+        """Fill ``view`` and return how many bytes that took, fewer than its length only at the end."""
+        filled = 0
+        while filled < len(view):
+            window, position = self._window, self.position
+            if window is not None and window.start <= position < window.stop:
+                count = min(window.stop - position, len(view) - filled)
+                start = position - window.start
+                view[filled : filled + count] = memoryview(window.buffer)[start : start + count]
+            elif len(view) - filled >= self.download.direct:
+                count = yield self.download.read_into, (view[filled:], position)
+                self.position = position + count
+                return filled + count
+            elif (yield from self._look(len(view) - filled)):
+                continue
+            else:
+                break
+            filled += count
+            self.position = position + count
+        return filled
+
+    def readline(self, limit: int | None = -1) -> Steps[bytes]:
+        """Read up to and with the next newline, at most ``limit`` bytes if it is not negative."""
+        parts: list[bytes] = []
+        left = limit if limit is not None and limit >= 0 else None
+        while left is None or left > 0:
+            if not (yield from self._look(PEEK)):
+                break
+            window = self._window
+            assert window is not None
+            start = self.position - window.start
+            stop = window.stop - window.start
+            if left is not None:
+                stop = min(stop, start + left)
+            end = window.buffer.find(b"\n", start, stop) + 1
+            part = bytes(memoryview(window.buffer)[start : end or stop])
+            parts.append(part)
+            self.position += len(part)
+            if end:
+                break
+            if left is not None:
+                left -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def peek(self, size: int = 0) -> Steps[bytes]:
+        """Return bytes from the position on without moving it: some of what is at hand, none only at the end."""
+        if not (yield from self._look(max(size, 1))):
+            return b""
+        window = self._window
+        assert window is not None
+        start = self.position - window.start
+        stop = min(window.stop - window.start, start + (size if size > 0 else PEEK))
+        return bytes(memoryview(window.buffer)[start:stop])
+
+    def seek(self, offset: SupportsIndex, whence: int = 0) -> Steps[int]:
+        """Move the position and return it; asks the service nothing unless the end is needed and not known."""
+        offset = offset.__index__()
+        if whence == io.SEEK_SET:
+            if offset < 0:
+                raise ValueError(f"negative seek value {offset}")
+        elif whence == io.SEEK_CUR:
+            offset += self.position
+        elif whence == io.SEEK_END:
+            size = self.download.known_size
+            offset += size if size is not None else (yield self.download.size, (0, 1))
+        else:
+            raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
+        self.position = max(0, offset)
+        return self.position
+
+    def _left(self, want: int) -> Steps[int]:
+        size = self.download.known_size
+        if size is None:
+            size = yield self.download.size, (self.position, want)
+        return max(0, size - self.position)
+
+    def _look(self, want: int) -> Steps[bool]:
+        """Make sure that the window holds the position; ``False`` at the end of the blob."""
+        window, position = self._window, self.position
+        if window is not None and window.start <= position < window.stop:
+            return True
+        size = self.download.known_size
+        if size is not None and position >= size:
+            return False
+        self._window = None
+        self._window = yield self.download.segment, (position, want, window)
+        return self._window is not None
+
+
+class WriteCursor:
+    """A position in what is being written, and the block that is being filled."""
+
+    def __init__(self, upload: Upload) -> None:
+        self.upload = upload
+        self.position = 0
+        self._block: Block | None = None
+
+    def write(self, view: memoryview) -> Steps[int]:
+        """Copy ``view`` and return its length; full blocks leave in the background."""
+        self.upload.check()
+        block = self._block if self._block is not None else self.upload.first_block()
+        self._block = block
+        done = 0
+        try:
+            while done < len(view):
+                # A full block leaves when more comes, not before: content of exactly one block is one Put Blob.
+                if block.full:
+                    block = self._block = yield self.upload.submit, (block,)
+                done += block.fill(view[done:])
+        except BaseException as error:
+            self.upload.interrupt(error)
+            raise
+        self.position += done
+        return done
+
+    def flush(self) -> Steps[None]:
+        """Wait until every full block is staged; the unfinished one stays here."""
+        self.upload.check()
+        if self._block is not None and self._block.full:
+            self._block = yield self.upload.submit, (self._block,)
+        yield self.upload.settle, ()
+
+    def commit(self) -> Steps[None]:
+        """Publish everything that was written."""
+        block = self._block if self._block is not None else Block(0)
+        self._block = None
+        yield self.upload.commit, (block,)
+
+    def abort(self) -> Steps[None]:
+        """End every request and publish nothing."""
+        if self._block is not None:
+            self._block.free(reuse=False)
+            self._block = None
+        yield self.upload.abort, ()

@@ -1,0 +1,161 @@
+"""What every file face has in common: which operations are open to it, and when content is published."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import warnings
+from typing import Literal, TypeAlias, TypeVar
+
+from azstoragetorch._transfer.content import Connect, Download, Upload
+from azstoragetorch._transfer.cursor import ReadCursor, Steps, WriteCursor
+from azstoragetorch._values.options import TransferOptions
+from azstoragetorch._values.stats import TransferStats
+from azstoragetorch.exceptions import FatalBlobIOWriteError, UncommittedBlobWarning
+
+__all__ = ["BlobFile", "Mode", "drive"]
+
+_T = TypeVar("_T")
+_logger = logging.getLogger("azstoragetorch.io")
+
+Mode: TypeAlias = Literal["rb", "wb", "xb"]
+
+
+class BlobFile:
+    """One open blob.
+
+    :param name: URL of the blob, without secrets.
+    :param connect: returns its remote end, called by the first operation.
+    """
+
+    def __init__(self, name: str, mode: Mode, connect: Connect, options: TransferOptions, stats: TransferStats) -> None:
+        self.name = name
+        self.mode = mode
+        self.closed = False
+        self.committed = False
+        self.stats = stats
+        self._reading: ReadCursor | None = None
+        self._writing: WriteCursor | None = None
+        if mode == "rb":
+            self._reading = ReadCursor(Download(connect, options))
+        else:
+            self._writing = WriteCursor(Upload(connect, options, create_only=mode == "xb"))
+
+    @property
+    def reading(self) -> ReadCursor:
+        """The open file's reading side.
+
+        :raises ValueError: if it is closed.
+        :raises io.UnsupportedOperation: if it was opened for writing.
+        """
+        self.check_open()
+        if self._reading is None:
+            raise io.UnsupportedOperation("not readable")
+        return self._reading
+
+    @property
+    def writing(self) -> WriteCursor:
+        """The open file's writing side.
+
+        :raises ValueError: if it is closed.
+        :raises io.UnsupportedOperation: if it was opened for reading.
+        """
+        self.check_open()
+        if self._writing is None:
+            raise io.UnsupportedOperation("not writable")
+        return self._writing
+
+    @property
+    def writable(self) -> bool:
+        """Whether the open file was opened for writing."""
+        self.check_open()
+        return self._writing is not None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop the file lives on, ``None`` before its first request."""
+        return (self._reading.download if self._reading is not None else self.written().upload).loop
+
+    def written(self) -> WriteCursor:
+        """The writing side, whether closed or not."""
+        assert self._writing is not None
+        return self._writing
+
+    def check_open(self) -> None:
+        """:raises ValueError: if the file is closed."""
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
+
+    def tell(self) -> int:
+        """Return the position in bytes."""
+        self.check_open()
+        return (self._reading or self.written()).position
+
+    def flush(self) -> Steps[None]:
+        """Wait until every full block is staged; nothing to do for a reader."""
+        self.check_open()
+        if self._writing is not None:
+            yield from self._writing.flush()
+
+    def close(self) -> Steps[None]:
+        """Commit what was written, or let a reader's buffers go."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._reading is not None:
+            yield self._reading.download.aclose, ()
+            return
+        cursor = self.written()
+        try:
+            yield from cursor.commit()
+            self.committed = True
+        finally:
+            if not self.committed:
+                yield from cursor.abort()
+
+    def abort(self) -> Steps[None]:
+        """Close without committing."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._reading is not None:
+            yield self._reading.download.aclose, ()
+        else:
+            yield from self.written().abort()
+
+    def failure(self) -> FatalBlobIOWriteError | None:
+        """Return why writing cannot go on, if it cannot."""
+        if self._writing is not None:
+            try:
+                self._writing.upload.check()
+            except FatalBlobIOWriteError as error:
+                return error
+        return None
+
+    def warn_uncommitted(self, how: str) -> None:
+        """Tell the user that an open writer goes away without a commit."""
+        if self._writing is None:
+            return
+        text = (
+            f"{self.name} was {how} while open for writing: nothing was committed, the blob keeps its previous "
+            f"content. Close the file, or open it in a with statement"
+        )
+        _logger.error("%s", text)
+        warnings.warn(text, UncommittedBlobWarning, stacklevel=3)
+
+
+async def drive(steps: Steps[_T]) -> _T:
+    """Await each step of an operation."""
+    try:
+        step = next(steps)
+        while True:
+            try:
+                result = await step[0](*step[1])
+            except BaseException as error:
+                step = steps.throw(error)
+            else:
+                del step  # it may hold a view of memory that the operation is about to hand out
+                step = steps.send(result)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]

@@ -1,0 +1,182 @@
+"""One account of buffer memory per event loop.
+
+*Operations*: ``try_take`` and ``take`` lease a buffer, ``Lease.settle`` says that its transfer has ended,
+``Lease.free`` gives it back.
+
+*Goals*: the leased bytes stay within a limit; many files share it fairly; nobody waits for ever.
+
+*Plan*: a lease is *active* while a request fills or drains it, and *idle* after: a range that was read ahead and not
+asked for yet, or one that a file holds for its next small reads. Active leases end by themselves, within the deadline
+of their request. Idle ones may stay as long as a file stays open, so nobody may wait for them: ``take`` first drops
+what holders can spare, and where only idle leases are left it grants more than the limit. An item larger than the
+whole limit is granted the same way, alone.
+
+*Warning*: asyncio only. Every method runs on the loop that owns the account.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections import deque
+from typing import Protocol
+
+from azstoragetorch._values.buffers import BufferPool
+
+__all__ = ["Lease", "Memory", "SparesMemory"]
+
+_KEEP = 160 * 1024 * 1024
+"""Bytes of freed buffers kept for reuse while transfers run: the 16 ranges of a window and some more."""
+
+_LINGER = 5.0
+"""Seconds after the last lease ended until kept buffers are freed: longer than the pause between two checkpoint
+shards, short enough that an idle process holds nothing."""
+
+
+class SparesMemory(Protocol):
+    """A holder of idle leases."""
+
+    def spare(self) -> None:
+        """Free every lease that nobody needs right now."""
+
+
+class Lease:
+    """A buffer of the account; it belongs to the holder until :meth:`free`."""
+
+    __slots__ = ("_active", "_memory", "buffer")
+
+    def __init__(self, memory: Memory, buffer: bytearray) -> None:
+        self.buffer = buffer
+        self._memory: Memory | None = memory
+        self._active = True
+
+    def settle(self) -> None:
+        """Say that no request uses the buffer any more, while its holder keeps it."""
+        if self._active and self._memory is not None:
+            self._active = False
+            self._memory._settled(len(self.buffer))
+
+    def resume(self) -> None:
+        """Say that a request uses the buffer again."""
+        if not self._active and self._memory is not None:
+            self._active = True
+            self._memory._resumed(len(self.buffer))
+
+    def free(self, *, reuse: bool = True) -> None:
+        """End the lease; does nothing the second time.
+
+        :param reuse: ``False`` where somebody may still read the buffer: it is then left to the garbage collector.
+        """
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            memory._freed(self.buffer, active=self._active, reuse=reuse)
+            self.buffer = bytearray()
+
+
+class Memory:
+    """The account. :meth:`current` returns the one of the running loop."""
+
+    def __init__(self) -> None:
+        self.used = 0
+        """Bytes leased now."""
+        self.peak = 0
+        """Most bytes that were leased at any time."""
+        self._active = 0
+        self._pool = BufferPool(_KEEP)
+        self._waiters: deque[tuple[int, int, asyncio.Future[None]]] = deque()
+        self._holders: weakref.WeakSet[SparesMemory] = weakref.WeakSet()
+        self._trim: asyncio.TimerHandle | None = None
+
+    @classmethod
+    def current(cls) -> Memory:
+        """Return the account of the running event loop, made on first use."""
+        loop = asyncio.get_running_loop()
+        memory = _accounts.get(loop)
+        if memory is None:
+            memory = _accounts[loop] = cls()
+        return memory
+
+    def add_holder(self, holder: SparesMemory) -> None:
+        """Ask ``holder`` to spare memory when it runs short; it is forgotten when it is collected."""
+        self._holders.add(holder)
+
+    def try_take(self, size: int, limit: int) -> Lease | None:
+        """Lease ``size`` bytes if that fits ``limit`` and nobody waits, else return ``None``."""
+        if self._waiters or self.used + size > limit:
+            return None
+        return self._grant(size)
+
+    async def take(self, size: int, limit: int) -> Lease:
+        """Lease ``size`` bytes, waiting for transfers to end while more than ``limit`` would be in use."""
+        if self._waiters or not self._admits(size, limit):
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            entry = (size, limit, waiter)
+            self._waiters.append(entry)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if waiter.done() and not waiter.cancelled():
+                    self._account(-size)
+                    self._active -= size
+                else:
+                    self._waiters.remove(entry)
+                self._wake()
+                raise
+            return Lease(self, self._pool.take(size))
+        return self._grant(size)
+
+    def _grant(self, size: int) -> Lease:
+        self._account(size)
+        self._active += size
+        return Lease(self, self._pool.take(size))
+
+    def _admits(self, size: int, limit: int) -> bool:
+        if self.used + size <= limit:
+            return True
+        for holder in list(self._holders):
+            holder.spare()
+            if self.used + size <= limit:
+                return True
+        return self._active == 0
+
+    def _account(self, size: int) -> None:
+        self.used += size
+        self.peak = max(self.peak, self.used)
+        if self.used == 0 and self._trim is None:
+            self._trim = asyncio.get_running_loop().call_later(_LINGER, self._trim_pool)
+
+    def _trim_pool(self) -> None:
+        self._trim = None
+        if self.used == 0:
+            self._pool.clear()
+
+    def _settled(self, size: int) -> None:
+        self._active -= size
+        self._wake()
+
+    def _resumed(self, size: int) -> None:
+        self._active += size
+
+    def _freed(self, buffer: bytearray, *, active: bool, reuse: bool) -> None:
+        size = len(buffer)
+        if active:
+            self._active -= size
+        self._account(-size)
+        if reuse:
+            self._pool.give(buffer)
+        self._wake()
+
+    def _wake(self) -> None:
+        # First come, first served: a large item at the front is not overtaken for ever by small ones.
+        while self._waiters:
+            size, limit, waiter = self._waiters[0]
+            if not waiter.done():
+                if not self._admits(size, limit):
+                    return
+                self._account(size)
+                self._active += size
+                waiter.set_result(None)
+            self._waiters.popleft()
+
+
+_accounts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Memory] = weakref.WeakKeyDictionary()

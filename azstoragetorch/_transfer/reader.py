@@ -1,0 +1,119 @@
+"""Read any bytes of one version of a blob, many ranges at once, into the caller's memory.
+
+The first answer names the size and the ETag; every later request asks for that ETag. Requests other than the first
+wait for it, not for its body. Nothing is written into the caller's view that was not verified to belong there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from azstoragetorch._transfer.remote import RemoteBlob
+from azstoragetorch._values.options import TransferOptions
+from azstoragetorch._values.ranges import split
+from azstoragetorch._values.version import BlobVersion
+
+__all__ = ["Reader", "siblings"]
+
+
+class Reader:
+    """Concurrent ranged reads of one blob.
+
+    :param blob: the blob.
+    :param options: ``range_size`` and ``in_flight`` are used here.
+    """
+
+    def __init__(self, blob: RemoteBlob, options: TransferOptions) -> None:
+        self.blob = blob
+        self.version: BlobVersion | None = None
+        """Size and ETag of the blob, ``None`` before the first answer."""
+        self._range_size = options.range_size
+        self._slots = asyncio.Semaphore(options.in_flight)
+        self._leader: asyncio.Future[None] | None = None
+
+    async def fetch(self, view: memoryview, offset: int) -> int:
+        """Fill ``view`` from byte ``offset`` with one request.
+
+        :return: bytes filled, short only at the end of the blob.
+        :raises AZStorageTorchError: whatever :meth:`RemoteBlob.read_into` raises.
+        """
+        while True:
+            if self.version is not None:
+                if offset >= self.version.size:
+                    return 0
+                async with self._slots:
+                    read = await self.blob.read_into(view, offset, etag=self.version.etag)
+                return read.filled
+            if self._leader is not None:
+                # Shielded: the future is shared, one cancelled waiter must not end the wait of the others.
+                await asyncio.shield(self._leader)
+                continue
+            async with self._leading(), self._slots:
+                read = await self.blob.read_into(view, offset, opened=self._learn)
+                if read.version is not None:
+                    self.version = read.version
+                return read.filled
+
+    async def read_at(self, offset: int, view: memoryview) -> int:
+        """Fill ``view`` from byte ``offset`` with as many requests as it takes, concurrently.
+
+        When it raises or is cancelled, every one of its requests has ended.
+
+        :return: bytes filled, short only at the end of the blob.
+        """
+        ranges = split(offset, offset + len(view), self._range_size)
+        first = next(ranges, None)
+        if first is None:
+            return 0
+        size = self.version.size if self.version is not None else None
+        if size is not None and offset >= size:
+            return 0
+        if (first.stop - offset == len(view)) or (size is not None and size <= first.stop):
+            return await self.fetch(view[: first.stop - offset], offset)
+
+        async with siblings() as group:
+            leader = group.create_task(self.fetch(view[: first.stop - offset], offset))
+            while self.version is None and not leader.done():
+                await asyncio.wait({leader, *self.opening()}, return_when=asyncio.FIRST_COMPLETED)
+            for part in ranges:
+                if self.version is None or part.start >= self.version.size:
+                    break
+                group.create_task(self.fetch(view[part.start - offset : part.stop - offset], part.start))
+        if self.version is None:
+            return 0
+        return max(0, min(len(view), self.version.size - offset))
+
+    def opening(self) -> list[asyncio.Future[None]]:
+        """Return what to wait for until the version is known or the first request failed; empty if there is none."""
+        return [self._leader] if self._leader is not None else []
+
+    def _learn(self, version: BlobVersion) -> None:
+        self.version = version
+        if self._leader is not None and not self._leader.done():
+            self._leader.set_result(None)
+
+    @asynccontextmanager
+    async def _leading(self) -> AsyncIterator[None]:
+        leader = self._leader = asyncio.get_running_loop().create_future()
+        try:
+            yield
+        finally:
+            self._leader = None
+            if not leader.done():
+                leader.set_result(None)
+
+
+@asynccontextmanager
+async def siblings() -> AsyncIterator[asyncio.TaskGroup]:
+    """Open a task group that raises the first error itself instead of a group of all of them."""
+    first: BaseException | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        first = errors.exceptions[0]
+    if first is not None:
+        # Outside the except block, so that the error does not drag the group along as its context.
+        raise first

@@ -1,0 +1,195 @@
+"""Upload a stream of bytes as blocks of one blob.
+
+A block is *filling* (owned by the file that writes), *in flight* (owned by a task here) or *staged* (only its id is
+left). The blob changes only in :meth:`BlockWriter.commit`; until then readers see the previous content, and what was
+staged is discarded by the service after a week, or by the next commit.
+https://learn.microsoft.com/rest/api/storageservices/put-block-list
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+from azstoragetorch._transfer.memory import Lease, Memory
+from azstoragetorch._transfer.remote import RemoteBlob
+from azstoragetorch._values.options import MAX_BLOCK_SIZE, TransferOptions
+from azstoragetorch.exceptions import AZStorageTorchError, BlobExistsError, FatalBlobIOWriteError, RedactedCause
+
+__all__ = ["Block", "BlockWriter"]
+
+MAX_BLOCKS = 50_000
+"""https://learn.microsoft.com/rest/api/storageservices/put-block-list#remarks"""
+
+BLOCKS_PER_SIZE = 2_500
+"""Blocks until the block size doubles: 20 doublings reach the 4,000 MiB a block may have from any size, so that the
+number of blocks never limits a blob."""
+
+
+class Block:
+    """Memory that a file fills with what is written; at most ``size`` bytes."""
+
+    __slots__ = ("buffer", "filled", "lease", "size")
+
+    def __init__(self, size: int, lease: Lease | None = None) -> None:
+        # calloc'ed: pages that are never written to cost nothing, so a blob of 100 bytes does not pay for 8 MiB.
+        self.buffer = lease.buffer if lease is not None else bytearray(size)
+        self.lease = lease
+        self.size = size
+        self.filled = 0
+
+    def fill(self, content: memoryview) -> int:
+        """Copy as much of ``content`` as there is room for, and return how many bytes that was."""
+        count = min(len(content), self.size - self.filled)
+        self.buffer[self.filled : self.filled + count] = content[:count]
+        self.filled += count
+        return count
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room left."""
+        return self.filled == self.size
+
+    def free(self, *, reuse: bool = True) -> None:
+        """Give the memory back."""
+        if self.lease is not None:
+            self.lease.free(reuse=reuse)
+
+
+class BlockWriter:
+    """Stages the blocks of one blob concurrently and commits them.
+
+    :param blob: the blob.
+    :param memory: the account that blocks in flight are leased from.
+    :param options: ``block_size``, ``in_flight`` and ``memory_budget`` are used here.
+    :param create_only: never replace existing content.
+    """
+
+    def __init__(self, blob: RemoteBlob, memory: Memory, options: TransferOptions, *, create_only: bool) -> None:
+        self.blob = blob
+        self._memory = memory
+        self._options = options
+        self._create_only = create_only
+        self._slots = asyncio.Semaphore(options.in_flight)
+        self._ids: list[str] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._cause: AZStorageTorchError | None = None
+        self._settled = False
+        # Ids are unique to this writer, so the list of committed ids proves whose content a blob holds. Ids of one
+        # blob have to be of one length, those of other writers included; 36 characters is what most tools use.
+        self._prefix = uuid.uuid4().hex[:30]
+
+    def first_block(self) -> Block:
+        """Return the block that the file fills first; needs no event loop."""
+        return Block(self._options.block_size)
+
+    async def submit(self, block: Block) -> Block:
+        """Stage ``block`` in the background and return the next one to fill, waiting for room in flight.
+
+        :raises FatalBlobIOWriteError: if this or an earlier block could not be staged.
+        :raises BlobExistsError: if the writer is to create the blob and it exists.
+        """
+        try:
+            await self._send(block)
+            size = min(self._options.block_size << (len(self._ids) // BLOCKS_PER_SIZE), MAX_BLOCK_SIZE)
+            lease = await self._memory.take(size, self._options.memory_budget)
+        except AZStorageTorchError as error:
+            self._fail(error)
+            raise
+        lease.settle()
+        return Block(size, lease)
+
+    async def _send(self, block: Block) -> None:
+        self.check()
+        if self._create_only and not self._ids and await self.blob.exists():
+            raise BlobExistsError(
+                f"{self.blob.name} exists already and mode 'xb' never replaces a blob; nothing was written to it. "
+                f"Use mode 'wb' to replace it"
+            )
+        if len(self._ids) == MAX_BLOCKS:
+            self._fail(AZStorageTorchError(f"a blob has at most {MAX_BLOCKS} blocks"))
+            self.check()
+        await self._slots.acquire()
+        if self._cause is not None:
+            self._slots.release()
+            self.check()
+        number = len(self._ids)
+        self._ids.append(f"{self._prefix}{number:06d}")
+        if block.lease is not None:
+            block.lease.resume()
+        task = asyncio.create_task(self._stage(number, block))
+        self._tasks.add(task)
+        task.add_done_callback(self._staged)
+
+    async def settle(self) -> None:
+        """Wait until every submitted block is staged.
+
+        :raises FatalBlobIOWriteError: if one could not be.
+        """
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        self.check()
+
+    async def commit(self, last: Block) -> None:
+        """Stage what ``last`` holds and publish all of it; nothing is published if this raises.
+
+        :raises FatalBlobIOWriteError: if a block could not be staged.
+        :raises CommitOutcomeUnknownError: if the service could not say whether it published the content.
+        :raises BlobServiceError: if the service refused to.
+        """
+        self.check()
+        try:
+            if not self._ids and not self._create_only:
+                await self.blob.put(memoryview(last.buffer)[: last.filled])
+            else:
+                if last.filled:
+                    await self._send(last)
+                await self.settle()
+                await self.blob.commit(self._ids, create_only=self._create_only)
+        finally:
+            self._settled = True
+            await self.abort()
+
+    async def abort(self) -> None:
+        """End every request. What was staged is never published."""
+        self._settled = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def check(self) -> None:
+        """Raise the first failure, if there was one.
+
+        :raises FatalBlobIOWriteError: chained to it.
+        """
+        if self._cause is not None:
+            raise FatalBlobIOWriteError(
+                f"writing {self.blob.name} failed and cannot go on; nothing was committed, the blob keeps its "
+                f"previous content. First error: {self._cause}"
+            ) from self._cause
+
+    async def _stage(self, number: int, block: Block) -> None:
+        reuse = False
+        try:
+            reuse = await self.blob.stage(self._ids[number], memoryview(block.buffer)[: block.filled])
+        finally:
+            # Not reused after a failed attempt: its connection may still send from the buffer.
+            block.free(reuse=reuse)
+
+    def _staged(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._slots.release()
+        if not task.cancelled():
+            error = task.exception()
+            if isinstance(error, AZStorageTorchError):
+                self._fail(error)
+            elif error is not None:
+                self._fail(AZStorageTorchError(f"staging a block failed: {RedactedCause(error)}"))
+
+    def _fail(self, error: AZStorageTorchError) -> None:
+        if self._cause is None and not self._settled:
+            self._cause = error
+            for task in self._tasks:
+                task.cancel()

@@ -1,0 +1,51 @@
+"""Reusable memory for blocks and ranges.
+
+*Operations*: ``take(size)`` hands out a ``bytearray`` of at least ``size`` bytes, ``give(buffer)`` takes it back.
+
+*Goals*: a fresh 16 MiB buffer costs about 25 ms of page faults per 16 MiB (1.5 s/GiB), a reused one nothing, so a
+steady transfer must not allocate; an idle process must not keep hundreds of MiB either.
+
+*Plan*: one free list per size. Sizes are few (the range size, the block size, the small first range), so exact
+matching wastes less than size classes. The pool keeps at most ``keep`` bytes; what is given back beyond that is freed.
+
+*Warning*: a buffer given back may be handed to anybody at once. Give back only when no task, socket or view can
+still touch it; a ``bytearray`` that still has an exported ``memoryview`` is one that somebody can touch.
+"""
+
+from __future__ import annotations
+
+__all__ = ["BufferPool"]
+
+
+class BufferPool:
+    """Free lists of ``bytearray`` by exact size; not thread-safe, one belongs to one event loop.
+
+    :param keep: bytes kept for reuse at most.
+    """
+
+    __slots__ = ("_free", "_keep", "_kept")
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._kept = 0
+        self._free: dict[int, list[bytearray]] = {}
+
+    def take(self, size: int) -> bytearray:
+        """Return a buffer of exactly ``size`` bytes with arbitrary content."""
+        free = self._free.get(size)
+        if free:
+            self._kept -= size
+            return free.pop()
+        return bytearray(size)
+
+    def give(self, buffer: bytearray) -> None:
+        """Take ``buffer`` back for reuse, or let it go when enough is kept."""
+        size = len(buffer)
+        if self._kept + size <= self._keep:
+            self._kept += size
+            self._free.setdefault(size, []).append(buffer)
+
+    def clear(self) -> None:
+        """Forget every kept buffer."""
+        self._free.clear()
+        self._kept = 0

@@ -1,0 +1,97 @@
+"""The knobs of a transfer, with the reason for every default."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+__all__ = ["Checksum", "TransferOptions"]
+
+KiB = 1024
+MiB = 1024 * KiB
+
+MAX_BLOCK_SIZE = 4000 * MiB
+"""Largest block the service accepts: https://learn.microsoft.com/rest/api/storageservices/put-block#remarks"""
+
+Checksum: TypeAlias = Literal["auto", "md5", "crc64", "none"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransferOptions:
+    """How blobs are read and written; every value has a default that suits a training job.
+
+    Sizes are bytes, times are seconds.
+
+    :raises TypeError: if a value is of the wrong type.
+    :raises ValueError: if a value is out of its bounds; the message names the option.
+    """
+
+    range_size: int = 8 * MiB
+    """Bytes asked for by one GET of a large read, 64 KiB at least. Small enough that 16 of them fit the budget and
+    spread over 16 connections, large enough that a request's fixed cost (0.3 ms of CPU) is lost in its transfer."""
+
+    block_size: int = 8 * MiB
+    """Bytes in one block of an upload, at most 4,000 MiB. Doubled every 2,500 blocks, so that no blob needs more than
+    the 50,000 blocks the service allows. Content that fits one block is uploaded by a single Put Blob."""
+
+    in_flight: int = 16
+    """Requests of one file at the same time. One connection to the service carries about 60 MB/s, 16 fill a 10 Gb/s
+    link."""
+
+    readahead: int = 16
+    """Ranges of ``range_size`` fetched ahead of a sequential reader at most; 0 turns read-ahead off."""
+
+    memory_budget: int = 192 * MiB
+    """Bytes of buffers that one event loop (so one process, for everything sync) may hold for transfers. Multiply by
+    DataLoader workers and by ranks for the memory of a machine."""
+
+    connect_timeout: float = 10
+    """Seconds to open a connection. A reachable service answers in milliseconds; a lost SYN is repeated after 1, 3
+    and 7 s."""
+
+    idle_timeout: float = 30
+    """Seconds without one received byte, before the first or between two. The service answers within its own 30 s
+    timeout or fails."""
+
+    deadline: float = 120
+    """Seconds one range, one block or one commit may take with all its retries."""
+
+    min_rate: int = 4 * KiB
+    """Bytes per second below which a transfer that has run for ``idle_timeout`` seconds counts as stalled and is asked
+    for again; 0 turns the watchdog off. Slower than any link that could carry a checkpoint."""
+
+    checksum: Checksum = "auto"
+    """Checksum sent with every block and verified by the service: ``"md5"``, ``"crc64"`` (needs
+    ``azure-storage-extensions``), ``"none"``, or ``"auto"``: MD5 over plain http, none over https, where TLS already
+    authenticates every byte and MD5 (755 MB/s a core) would double the cost of an upload."""
+
+    ca_file: str | os.PathLike[str] | None = None
+    """PEM file with the certificate authorities to trust; ``None`` reads ``SSL_CERT_FILE``, then
+    ``REQUESTS_CA_BUNDLE``, then the system's."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("range_size", 64 * KiB, 1024 * MiB),
+            ("block_size", 1, MAX_BLOCK_SIZE),
+            ("in_flight", 1, 256),
+            ("readahead", 0, 1024),
+            ("memory_budget", 1 * MiB, 1 << 50),
+            ("min_rate", 0, 1 << 50),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+            if not low <= value <= high:
+                raise ValueError(f"{name} must be between {low} and {high}, got {value}")
+        for name in ("connect_timeout", "idle_timeout", "deadline"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool):
+                raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+            if not 0 < value <= 86_400:
+                raise ValueError(f"{name} must be more than 0 and at most 86400 seconds, got {value}")
+        if self.checksum not in get_args(Checksum):
+            raise ValueError(f"checksum must be one of {get_args(Checksum)}, got {self.checksum!r}")
+        if self.ca_file is not None and not Path(self.ca_file).is_file():
+            raise ValueError(f"ca_file {os.fspath(self.ca_file)!r} is not a file")

@@ -1,0 +1,23 @@
+"""Counters of what a file did on the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["TransferStats"]
+
+
+@dataclass(slots=True)
+class TransferStats:
+    """What one file, or everything on one connection pool, has sent and received.
+
+    Counters only grow. They are plain integers updated on the event loop, so they cost nothing to keep and a reader
+    in another thread sees each of them at a recent value.
+    """
+
+    requests: int = 0
+    """HTTP requests sent, repeated ones included."""
+    bytes: int = 0
+    """Bytes of blob content received or sent, without headers; bytes sent again count again."""
+    retries: int = 0
+    """Requests sent again after a failure."""

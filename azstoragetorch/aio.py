@@ -1,0 +1,228 @@
+"""Blobs as asynchronous files, in the caller's own event loop.
+
+    async with AsyncBlobIO(f"{CONTAINER_URL}/model.pth", "rb") as file:
+        data = await file.read()
+
+No thread is involved. All files of one loop share its connections; those close when the loop ends (``asyncio.run``
+does that) or with :func:`aclose`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, SupportsIndex
+
+from azstoragetorch._azure.credentials import Credential
+from azstoragetorch._azure.session import Session
+from azstoragetorch._face import Mode, abandon, blob_file
+from azstoragetorch._transfer.cursor import byte_view
+from azstoragetorch._transfer.file import drive
+from azstoragetorch._values.options import TransferOptions
+from azstoragetorch._values.stats import TransferStats
+from azstoragetorch.exceptions import FatalBlobIOWriteError
+
+__all__ = ["AsyncBlobIO", "aclose"]
+
+
+async def aclose() -> None:
+    """Close the connections of the running event loop.
+
+    ``asyncio.run`` does this by itself. The next file opens new ones; files that are open fail.
+    """
+    await (await Session.current()).aclose()
+
+
+class AsyncBlobIO:
+    """A blob as an asynchronous binary file; use it with ``async with``.
+
+    Constructing it does no I/O. It lives on the event loop of its first operation. Operations of one file are
+    serialised; many files may be used at once.
+
+    A writer publishes its content when it is closed without an error, and never otherwise: an exception or a
+    cancellation inside ``async with``, :meth:`abort` and garbage collection leave the previous content in place.
+
+    :param blob_url: URL of the blob, with a SAS, ``snapshot=`` or ``versionid=`` or without.
+    :param mode: ``"rb"`` to read, ``"wb"`` to create or replace, ``"xb"`` to create only.
+    :param credential: ``None`` for ``DefaultAzureCredential``, ``False`` for anonymous access, ``AzureSasCredential``,
+        ``AzureNamedKeyCredential``, or a sync or async ``TokenCredential``. A SAS in the URL wins.
+    :param options: how to transfer; the defaults suit a training job.
+    :raises TypeError: if an argument is of the wrong type.
+    :raises ValueError: if the URL or the mode is not valid, or the two do not go together.
+    """
+
+    def __init__(
+        self,
+        blob_url: str,
+        mode: Mode,
+        *,
+        credential: Credential = None,
+        options: TransferOptions | None = None,
+    ) -> None:
+        self._file = blob_file(blob_url, mode, credential, options)
+        self._lock = asyncio.Lock()
+
+    @property
+    def name(self) -> str:
+        """URL of the blob without its SAS."""
+        return self._file.name
+
+    @property
+    def mode(self) -> str:
+        """``"rb"``, ``"wb"`` or ``"xb"``."""
+        return self._file.mode
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file was closed or aborted."""
+        return self._file.closed
+
+    @property
+    def committed(self) -> bool:
+        """Whether what was written is the content of the blob now."""
+        return self._file.committed
+
+    def readable(self) -> bool:
+        """Whether the file was opened for reading.
+
+        :raises ValueError: if it is closed.
+        """
+        return not self._file.writable
+
+    def writable(self) -> bool:
+        """Whether the file was opened for writing.
+
+        :raises ValueError: if it is closed.
+        """
+        return self._file.writable
+
+    def seekable(self) -> bool:
+        """Whether the position can be moved: in readers only.
+
+        :raises ValueError: if the file is closed.
+        """
+        return not self._file.writable
+
+    def stats(self) -> TransferStats:
+        """Return the file's counters of requests, bytes and retries; they go on counting."""
+        return self._file.stats
+
+    async def read(self, size: int | None = -1) -> bytes:
+        """Read ``size`` bytes, fewer only at the end of the blob; all that is left if negative or ``None``.
+
+        :raises ValueError: if the file is closed.
+        :raises io.UnsupportedOperation: if it was opened for writing.
+        :raises AZStorageTorchError: if the bytes could not be had; the position is then where it was.
+        """
+        async with self._lock:
+            return await drive(self._file.reading.read(size))
+
+    async def readinto(self, buffer: Any) -> int:
+        """Fill ``buffer`` and return the number of bytes, fewer than its size only at the end of the blob.
+
+        :param buffer: any writable C-contiguous buffer, such as a ``bytearray`` or a NumPy array.
+        :raises TypeError: if ``buffer`` is read-only.
+        :raises ValueError: if the file is closed.
+        :raises io.UnsupportedOperation: if it was opened for writing.
+        :raises AZStorageTorchError: if the bytes could not be had; the content of ``buffer`` is then undefined.
+        """
+        async with self._lock:
+            return await drive(self._file.reading.readinto(byte_view(buffer, writable=True)))
+
+    async def readline(self, size: int | None = -1) -> bytes:
+        """Read up to and with the next newline, at most ``size`` bytes if it is not negative.
+
+        :raises ValueError: if the file is closed.
+        :raises io.UnsupportedOperation: if it was opened for writing.
+        :raises AZStorageTorchError: if the bytes could not be had.
+        """
+        async with self._lock:
+            return await drive(self._file.reading.readline(size))
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Iterate over lines."""
+        while line := await self.readline():
+            yield line
+
+    async def write(self, data: Any) -> int:
+        """Take a copy of ``data`` and return its size in bytes; full blocks are uploaded in the background.
+
+        :param data: any C-contiguous buffer.
+        :raises TypeError: if ``data`` is ``str`` or has no buffer.
+        :raises ValueError: if the file is closed.
+        :raises io.UnsupportedOperation: if it was opened for reading.
+        :raises FatalBlobIOWriteError: if this or an earlier block could not be uploaded; nothing will be committed.
+        """
+        async with self._lock:
+            return await drive(self._file.writing.write(byte_view(data)))
+
+    async def seek(self, offset: SupportsIndex, whence: int = io.SEEK_SET) -> int:
+        """Move the position of a reader and return it.
+
+        :raises ValueError: if the file is closed, the position negative or ``whence`` not 0, 1 or 2.
+        :raises io.UnsupportedOperation: if the file was opened for writing.
+        """
+        async with self._lock:
+            return await drive(self._file.reading.seek(offset, whence))
+
+    async def tell(self) -> int:
+        """Return the position in bytes.
+
+        :raises ValueError: if the file is closed.
+        """
+        return self._file.tell()
+
+    async def flush(self) -> None:
+        """Wait until all full blocks are uploaded; the unfinished last one stays here, and nothing is visible yet.
+
+        :raises ValueError: if the file is closed.
+        :raises FatalBlobIOWriteError: if a block could not be uploaded.
+        """
+        async with self._lock:
+            await drive(self._file.flush())
+
+    async def aclose(self) -> None:
+        """Close the file; a writer commits what was written. Does nothing the second time.
+
+        :raises FatalBlobIOWriteError: if a block could not be uploaded; nothing was committed.
+        :raises CommitOutcomeUnknownError: if the service did not say whether it committed.
+        :raises BlobServiceError: if the service refused to commit, as one of its subclasses.
+        """
+        async with self._lock:
+            await drive(self._file.close())
+
+    async def abort(self) -> None:
+        """Close the file without committing: the blob keeps its previous content."""
+        async with self._lock:
+            await drive(self._file.abort())
+
+    async def __aenter__(self) -> AsyncBlobIO:
+        self._file.check_open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            await self.aclose()
+            return
+        failure = self._file.failure()
+        await self.abort()
+        if failure is not None and isinstance(error, Exception) and not isinstance(error, FatalBlobIOWriteError):
+            raise failure
+
+    def __del__(self) -> None:
+        file = getattr(self, "_file", None)
+        if file is None or file.closed:
+            return
+        loop = file.loop
+        if loop is not None and not loop.is_closed():
+            # A finalizer may run in any thread and must not wait. The coroutine is made on the loop, so that none is
+            # left unawaited if the loop stops first.
+            loop.call_soon_threadsafe(abandon, file)
+        file.warn_uncommitted("collected")
+
+    def __repr__(self) -> str:
+        return f"<AsyncBlobIO name={self.name!r} mode={self.mode!r}{' closed' if self.closed else ''}>"

@@ -1,0 +1,308 @@
+"""Blobs as ordinary binary files, for ``torch.save``, ``torch.load`` and everything else that takes one.
+
+    with BlobIO(f"{CONTAINER_URL}/model.pth", "wb") as file:
+        torch.save(model.state_dict(), file)
+
+The transfers run on one event-loop thread of the process, started by the first of them.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import weakref
+from types import TracebackType
+from typing import Any, NoReturn, SupportsIndex, TypeVar
+
+from azstoragetorch._azure.credentials import Credential
+from azstoragetorch._bridge import at_exit, call, generation, run
+from azstoragetorch._face import Mode, abandon, blob_file
+from azstoragetorch._transfer.cursor import ReadCursor, Steps, WriteCursor, byte_view
+from azstoragetorch._values.options import TransferOptions
+from azstoragetorch._values.stats import TransferStats
+from azstoragetorch.exceptions import BlobFileForkedError, FatalBlobIOWriteError
+
+__all__ = ["BlobIO"]
+
+_T = TypeVar("_T")
+
+
+class BlobIO(io.BufferedIOBase):
+    """A blob as a binary file; use it with ``with``.
+
+    Constructing it does no I/O. Reads are full unless at the end of the blob. A lock makes one file safe to use from
+    several threads, one operation at a time.
+
+    A writer publishes its content when it is closed without an error, and never otherwise: an exception (Ctrl-C
+    included) inside ``with``, :meth:`abort`, garbage collection, a fork and interpreter exit leave the previous content
+    in place. The last ones warn with :class:`~azstoragetorch.exceptions.UncommittedBlobWarning`.
+
+    :param blob_url: URL of the blob, with a SAS, ``snapshot=`` or ``versionid=`` or without.
+    :param mode: ``"rb"`` to read, ``"wb"`` to create or replace, ``"xb"`` to create only.
+    :param credential: ``None`` for ``DefaultAzureCredential``, ``False`` for anonymous access, ``AzureSasCredential``,
+        ``AzureNamedKeyCredential``, or a sync or async ``TokenCredential``. A SAS in the URL wins.
+    :param options: how to transfer; the defaults suit a training job.
+    :raises TypeError: if an argument is of the wrong type.
+    :raises ValueError: if the URL or the mode is not valid, or the two do not go together.
+    """
+
+    def __init__(
+        self,
+        blob_url: str,
+        mode: Mode,
+        *,
+        credential: Credential = None,
+        options: TransferOptions | None = None,
+    ) -> None:
+        super().__init__()
+        self._file = blob_file(blob_url, mode, credential, options)
+        self._lock = threading.RLock()
+        self._generation = generation()
+        if mode != "rb":
+            _writers.add(self)
+
+    @property
+    def name(self) -> str:
+        """URL of the blob without its SAS."""
+        return self._file.name
+
+    @property
+    def mode(self) -> str:
+        """``"rb"``, ``"wb"`` or ``"xb"``."""
+        return self._file.mode
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file was closed or aborted."""
+        return self._file.closed
+
+    @property
+    def committed(self) -> bool:
+        """Whether what was written is the content of the blob now."""
+        return self._file.committed
+
+    def readable(self) -> bool:
+        """Whether the file was opened for reading.
+
+        :raises ValueError: if it is closed.
+        """
+        return not self._file.writable
+
+    def writable(self) -> bool:
+        """Whether the file was opened for writing.
+
+        :raises ValueError: if it is closed.
+        """
+        return self._file.writable
+
+    def seekable(self) -> bool:
+        """Whether the position can be moved: in readers only.
+
+        :raises ValueError: if the file is closed.
+        """
+        return not self._file.writable
+
+    def stats(self) -> TransferStats:
+        """Return the file's counters of requests, bytes and retries; they go on counting."""
+        return self._file.stats
+
+    def fileno(self) -> int:
+        """:raises io.UnsupportedOperation: always; a blob has no file descriptor."""
+        raise io.UnsupportedOperation("a blob has no file descriptor")
+
+    def isatty(self) -> bool:
+        """Return ``False``.
+
+        :raises ValueError: if the file is closed.
+        """
+        self._file.check_open()
+        return False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read ``size`` bytes, fewer only at the end of the blob; all that is left if negative or ``None``.
+
+        :raises ValueError: if the file is closed.
+        :raises io.UnsupportedOperation: if it was opened for writing.
+        :raises AZStorageTorchError: if the bytes could not be had.
+        """
+        with self._lock:
+            return self._drive(self._reading.read(size))
+
+    def read1(self, size: int = -1, /) -> bytes:
+        """Read ``size`` bytes; if it is negative, what has been fetched already, at least one byte before the end.
+
+        :raises: as :meth:`read`.
+        """
+        with self._lock:
+            return self._drive(self._reading.read1(size))
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill ``buffer`` and return the number of bytes, fewer than its size only at the end of the blob.
+
+        Large buffers are received into directly, without a copy in between.
+
+        :param buffer: any writable C-contiguous buffer, such as a ``bytearray`` or a NumPy array.
+        :raises TypeError: if ``buffer`` is read-only.
+        :raises: otherwise as :meth:`read`; the content of ``buffer`` is then undefined.
+        """
+        with self._lock:
+            return self._drive(self._reading.readinto(byte_view(buffer, writable=True)))
+
+    def readinto1(self, buffer: Any, /) -> int:
+        """Fill ``buffer``: the same as :meth:`readinto`."""
+        return self.readinto(buffer)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Read up to and with the next newline, at most ``size`` bytes if it is not negative.
+
+        :raises: as :meth:`read`.
+        """
+        with self._lock:
+            return self._drive(self._reading.readline(size))
+
+    def __next__(self) -> bytes:
+        line = self.readline()
+        if not line:
+            raise StopIteration
+        return line
+
+    def peek(self, size: int = 0, /) -> bytes:
+        """Return bytes from the position on without moving it: some of what has been fetched, none only at the end.
+
+        :raises: as :meth:`read`.
+        """
+        with self._lock:
+            return self._drive(self._reading.peek(size))
+
+    def seek(self, offset: SupportsIndex, whence: int = io.SEEK_SET, /) -> int:
+        """Move the position of a reader and return it. A position past the end is allowed and reads nothing.
+
+        :raises ValueError: if the file is closed, the position negative or ``whence`` not 0, 1 or 2.
+        :raises io.UnsupportedOperation: if the file was opened for writing.
+        """
+        with self._lock:
+            return self._drive(self._reading.seek(offset, whence))
+
+    def tell(self) -> int:
+        """Return the position in bytes.
+
+        :raises ValueError: if the file is closed.
+        """
+        return self._file.tell()
+
+    def write(self, data: Any, /) -> int:
+        """Take a copy of ``data`` and return its size in bytes; full blocks are uploaded in the background.
+
+        :param data: any C-contiguous buffer.
+        :raises TypeError: if ``data`` is ``str`` or has no buffer.
+        :raises ValueError: if the file is closed.
+        :raises io.UnsupportedOperation: if it was opened for reading.
+        :raises FatalBlobIOWriteError: if this or an earlier block could not be uploaded; nothing will be committed.
+        """
+        with self._lock:
+            return self._drive(self._writing.write(byte_view(data)))
+
+    def truncate(self, size: int | None = None, /) -> NoReturn:
+        """:raises io.UnsupportedOperation: always; a blob is written once, from its start to its end."""
+        self._file.check_open()
+        raise io.UnsupportedOperation("truncate")
+
+    def detach(self) -> NoReturn:
+        """:raises io.UnsupportedOperation: always; there is no raw file below."""
+        raise io.UnsupportedOperation("detach")
+
+    def flush(self) -> None:
+        """Wait until all full blocks are uploaded; the unfinished last one stays here, and nothing is visible yet.
+
+        :raises ValueError: if the file is closed.
+        :raises FatalBlobIOWriteError: if a block could not be uploaded.
+        """
+        with self._lock:
+            self._drive(self._file.flush())
+
+    def close(self) -> None:
+        """Close the file; a writer commits what was written. Does nothing the second time.
+
+        :raises FatalBlobIOWriteError: if a block could not be uploaded; nothing was committed.
+        :raises CommitOutcomeUnknownError: if the service did not say whether it committed.
+        :raises BlobServiceError: if the service refused to commit, as one of its subclasses.
+        """
+        with self._lock:
+            self._drive(self._file.close())
+
+    def abort(self) -> None:
+        """Close the file without committing: the blob keeps its previous content."""
+        with self._lock:
+            self._drive(self._file.abort())
+
+    def __enter__(self) -> BlobIO:
+        self._file.check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        failure = self._file.failure()
+        self.abort()
+        if failure is not None and isinstance(error, Exception) and not isinstance(error, FatalBlobIOWriteError):
+            # torch.save turns what write raised into "unexpected pos": the reason must not be lost behind it.
+            raise failure
+
+    def __del__(self) -> None:
+        # Not io.IOBase's finalizer, which closes: a partial blob would be published.
+        file = getattr(self, "_file", None)
+        if file is None or file.closed or self._generation != generation():
+            return
+        if file.loop is not None:
+            call(abandon, file)
+        file.warn_uncommitted("collected")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("cannot pickle an open BlobIO; pass its URL and open it where it is used")
+
+    def __repr__(self) -> str:
+        return f"<BlobIO name={self.name!r} mode={self.mode!r}{' closed' if self.closed else ''}>"
+
+    @property
+    def _reading(self) -> ReadCursor:
+        return self._file.reading
+
+    @property
+    def _writing(self) -> WriteCursor:
+        return self._file.writing
+
+    def _drive(self, steps: Steps[_T]) -> _T:
+        """Run each step of an operation on the event-loop thread."""
+        if self._generation != generation():
+            raise BlobFileForkedError(
+                f"{self.name} was opened before this process was forked, and its transfers belong to the parent; "
+                f"open it again in the child"
+            )
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    result = run(step[0], *step[1])
+                except BaseException as error:
+                    step = steps.throw(error)
+                else:
+                    del step  # it may hold a view of memory that the operation is about to hand out
+                    step = steps.send(result)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+
+_writers: weakref.WeakSet[BlobIO] = weakref.WeakSet()
+
+
+@at_exit
+def _abandon_writers() -> None:
+    """Tell about writers that are still open when the interpreter exits: they must not commit what may be half."""
+    for writer in list(_writers):
+        file = writer._file
+        if not file.closed and writer._generation == generation():
+            file.closed = True
+            file.warn_uncommitted("left open at exit")

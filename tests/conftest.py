@@ -1,0 +1,73 @@
+"""Fixtures for all tests: the scriptable blob server here, the Azurite emulator from its own module."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import trustme
+
+from tests.blobserver import BlobServer
+
+pytest_plugins = ["tests.azurite.fixtures"]
+
+_Server = TypeVar("_Server", bound=BlobServer)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files of an authority and of a certificate for 127.0.0.1 and localhost that it issued."""
+
+    ca_file: Path
+    cert_file: Path
+    key_file: Path
+
+    def server_context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.cert_file, self.key_file)
+        return context
+
+
+class TlsBlobServer(BlobServer):
+    """A blob server over https; ``ca_file`` is what a client has to trust."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        super().__init__(tls=files.server_context())
+        self.ca_file = str(files.ca_file)
+
+
+def _checked(server: _Server) -> Iterator[_Server]:
+    with server:
+        yield server
+    # A client under test that sends broken HTTP must not pass because the server coped with it.
+    assert not server.malformed
+    assert not server.errors
+
+
+@pytest.fixture
+def server() -> Iterator[BlobServer]:
+    """A fresh blob server over http with one empty container."""
+    yield from _checked(BlobServer())
+
+
+@pytest.fixture(scope="session")
+def tls_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    """One authority and certificate for the whole run."""
+    folder = tmp_path_factory.mktemp("tls")
+    files = TlsFiles(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1", "localhost")
+    authority.cert_pem.write_to_path(str(files.ca_file))
+    issued.cert_chain_pems[0].write_to_path(str(files.cert_file))
+    issued.private_key_pem.write_to_path(str(files.key_file))
+    return files
+
+
+@pytest.fixture
+def tls_server(tls_files: TlsFiles) -> Iterator[TlsBlobServer]:
+    """A fresh blob server over https; its ``ca_file`` is what a client has to trust."""
+    yield from _checked(TlsBlobServer(tls_files))

@@ -1,0 +1,68 @@
+"""The quickstart, run as its readers run it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from azure.storage.blob import ContainerClient
+
+from tests.azurite.identity import IdentityEndpoint
+from tests.azurite.launcher import Azurite
+
+REPOSITORY = Path(__file__).parents[2]
+BLOB = "azstoragetorch-quickstart/model.pth"
+
+
+def quickstart(container_url: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **variables}
+    environment["AZSTORAGETORCH_CONTAINER_URL"] = container_url
+    command = [sys.executable, "-W", "error", str(REPOSITORY / "examples" / "quickstart.py")]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def test_quickstart_saves_and_loads_a_model(container_url: str) -> None:
+    """It is the first thing that anyone runs."""
+    result = quickstart(container_url)
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.count("112 of 112 tensors are equal") == 2
+    with ContainerClient.from_container_url(container_url) as client:
+        assert client.get_blob_client(BLOB).get_blob_properties().size > 25_000_000
+
+
+def test_quickstart_prints_no_signature(container_url: str) -> None:
+    """People paste the report into issues."""
+    result = quickstart(container_url)
+    match = re.search(r"sig=([^&]+)", container_url)
+
+    assert result.returncode == 0
+    assert match is not None
+    assert match[1] not in result.stdout
+    assert "?" not in result.stdout
+
+
+def test_quickstart_finds_the_credential_of_the_machine(azurite_https: Azurite) -> None:
+    """With a URL alone, as it stands in the portal, the identity of the machine is used."""
+    url = azurite_https.container_url(azurite_https.create_container(), sas=False)
+
+    with IdentityEndpoint() as identity:
+        result = quickstart(url, SSL_CERT_FILE=str(azurite_https.ca_file), **identity.environment)
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert identity.token_count > 0
+
+
+def test_quickstart_fails_without_a_container(azurite: Azurite) -> None:
+    """A script that prints a failure and exits with 0 passes in every CI."""
+    missing = azurite.container_url("missing")
+
+    for url in ("", missing):
+        result = quickstart(url)
+
+        assert result.returncode != 0
+        assert "OK" not in result.stdout
+        assert "sig=" not in result.stdout + result.stderr

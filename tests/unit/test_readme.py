@@ -1,0 +1,43 @@
+"""README.md says what is true of the repository around it."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+README = (REPOSITORY / "README.md").read_text()
+
+
+def command(name: str) -> str:
+    match = re.search(rf"^<!-- {name} -->\n```bash\n(.+)\n```$", README, re.MULTILINE)
+    assert match is not None, f"README.md has no command named {name}"
+    return match[1]
+
+
+@pytest.mark.parametrize("name", ["quickstart", "tests"])
+def test_commands_name_environments_of_tox(name: str) -> None:
+    """They are the two lines that everyone starts with."""
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(REPOSITORY / "tox.ini")
+    sections = " ".join(tox.sections()).replace("core-py{311, 312, 313}", "core-py311")
+
+    for environment in command(name).rpartition(" -e ")[2].split(","):
+        assert f"testenv:{environment}" in sections
+
+
+@pytest.mark.parametrize("name", ["quickstart", "tests"])
+def test_ci_runs_the_commands_of_the_readme(name: str) -> None:
+    """A command that CI does not run is a command that breaks."""
+    assert f"readme_command {name}" in (REPOSITORY / ".ci" / "run").read_text()
+
+
+def test_links_lead_to_files() -> None:
+    """A dead link on the first page is the first impression."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+
+    assert links
+    assert [link for link in links if not (REPOSITORY / link).is_file()] == []
