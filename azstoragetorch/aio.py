@@ -13,16 +13,17 @@ import asyncio
 import io
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, SupportsIndex
+from typing import Any, NoReturn, SupportsIndex
 
 from azstoragetorch._azure.credentials import Credential
 from azstoragetorch._azure.session import Session
+from azstoragetorch._bridge import generation
 from azstoragetorch._face import Mode, abandon, blob_file
 from azstoragetorch._transfer.cursor import byte_view
 from azstoragetorch._transfer.file import drive
 from azstoragetorch._values.options import TransferOptions
 from azstoragetorch._values.stats import TransferStats
-from azstoragetorch.exceptions import FatalBlobIOWriteError
+from azstoragetorch.exceptions import BlobFileForkedError, FatalBlobIOWriteError
 
 __all__ = ["AsyncBlobIO", "aclose"]
 
@@ -63,6 +64,7 @@ class AsyncBlobIO:
     ) -> None:
         self._file = blob_file(blob_url, mode, credential, options)
         self._lock = asyncio.Lock()
+        self._generation = generation()
 
     @property
     def name(self) -> str:
@@ -116,7 +118,7 @@ class AsyncBlobIO:
         :raises io.UnsupportedOperation: if it was opened for writing.
         :raises AZStorageTorchError: if the bytes could not be had; the position is then where it was.
         """
-        async with self._lock:
+        async with self._turn:
             return await drive(self._file.reading.read(size))
 
     async def readinto(self, buffer: Any) -> int:
@@ -128,7 +130,7 @@ class AsyncBlobIO:
         :raises io.UnsupportedOperation: if it was opened for writing.
         :raises AZStorageTorchError: if the bytes could not be had; the content of ``buffer`` is then undefined.
         """
-        async with self._lock:
+        async with self._turn:
             return await drive(self._file.reading.readinto(byte_view(buffer, writable=True)))
 
     async def readline(self, size: int | None = -1) -> bytes:
@@ -138,7 +140,7 @@ class AsyncBlobIO:
         :raises io.UnsupportedOperation: if it was opened for writing.
         :raises AZStorageTorchError: if the bytes could not be had.
         """
-        async with self._lock:
+        async with self._turn:
             return await drive(self._file.reading.readline(size))
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -155,7 +157,7 @@ class AsyncBlobIO:
         :raises io.UnsupportedOperation: if it was opened for reading.
         :raises FatalBlobIOWriteError: if this or an earlier block could not be uploaded; nothing will be committed.
         """
-        async with self._lock:
+        async with self._turn:
             return await drive(self._file.writing.write(byte_view(data)))
 
     async def seek(self, offset: SupportsIndex, whence: int = io.SEEK_SET) -> int:
@@ -164,7 +166,7 @@ class AsyncBlobIO:
         :raises ValueError: if the file is closed, the position negative or ``whence`` not 0, 1 or 2.
         :raises io.UnsupportedOperation: if the file was opened for writing.
         """
-        async with self._lock:
+        async with self._turn:
             return await drive(self._file.reading.seek(offset, whence))
 
     async def tell(self) -> int:
@@ -180,7 +182,7 @@ class AsyncBlobIO:
         :raises ValueError: if the file is closed.
         :raises FatalBlobIOWriteError: if a block could not be uploaded.
         """
-        async with self._lock:
+        async with self._turn:
             await drive(self._file.flush())
 
     async def aclose(self) -> None:
@@ -190,12 +192,18 @@ class AsyncBlobIO:
         :raises CommitOutcomeUnknownError: if the service did not say whether it committed.
         :raises BlobServiceError: if the service refused to commit, as one of its subclasses.
         """
-        async with self._lock:
+        if self._forked and (self.closed or self.mode == "rb"):
+            self._file.closed = True  # a copy of the parent's file, whose transfers go on; there is nothing to commit
+            return
+        async with self._turn:
             await drive(self._file.close())
 
     async def abort(self) -> None:
         """Close the file without committing: the blob keeps its previous content."""
-        async with self._lock:
+        if self._forked:
+            self._file.closed = True  # a copy of the parent's file, whose transfers go on
+            return
+        async with self._turn:
             await drive(self._file.abort())
 
     async def __aenter__(self) -> AsyncBlobIO:
@@ -215,7 +223,7 @@ class AsyncBlobIO:
 
     def __del__(self) -> None:
         file = getattr(self, "_file", None)
-        if file is None or file.closed:
+        if file is None or file.closed or self._forked:
             return
         loop = file.loop
         if loop is not None and not loop.is_closed():
@@ -223,6 +231,25 @@ class AsyncBlobIO:
             # left unawaited if the loop stops first.
             loop.call_soon_threadsafe(abandon, file)
         file.warn_uncommitted("collected")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("cannot pickle an open AsyncBlobIO; pass its URL and open it where it is used")
+
+    @property
+    def _forked(self) -> bool:
+        return self._generation != generation()
+
+    @property
+    def _turn(self) -> asyncio.Lock:
+        """The lock that lets operations in one by one."""
+        # Before the lock: a task of the parent may have held it at the fork, and nobody here would release it.
+        if self._forked:
+            self._file.check_open()
+            raise BlobFileForkedError(
+                f"{self.name} was opened before this process was forked, and its transfers belong to the parent; "
+                f"open it again in the child"
+            )
+        return self._lock
 
     def __repr__(self) -> str:
         return f"<AsyncBlobIO name={self.name!r} mode={self.mode!r}{' closed' if self.closed else ''}>"

@@ -12,7 +12,7 @@ import io
 import threading
 import weakref
 from types import TracebackType
-from typing import Any, NoReturn, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, SupportsIndex, TypeVar
 
 from azstoragetorch._azure.credentials import Credential
 from azstoragetorch._bridge import at_exit, call, generation, run
@@ -27,7 +27,15 @@ __all__ = ["BlobIO"]
 _T = TypeVar("_T")
 
 
-class BlobIO(io.BufferedIOBase):
+if TYPE_CHECKING:
+
+    class _BinaryFile(io.BufferedIOBase, BinaryIO):
+        """What type checkers want where ``torch.save`` and others ask for ``IO[bytes]``."""
+else:
+    _BinaryFile = io.BufferedIOBase
+
+
+class BlobIO(_BinaryFile):
     """A blob as a binary file; use it with ``with``.
 
     Constructing it does no I/O. Reads are full unless at the end of the blob. A lock makes one file safe to use from
@@ -125,7 +133,7 @@ class BlobIO(io.BufferedIOBase):
         :raises io.UnsupportedOperation: if it was opened for writing.
         :raises AZStorageTorchError: if the bytes could not be had.
         """
-        with self._lock:
+        with self._turn:
             return self._drive(self._reading.read(size))
 
     def read1(self, size: int = -1, /) -> bytes:
@@ -133,7 +141,7 @@ class BlobIO(io.BufferedIOBase):
 
         :raises: as :meth:`read`.
         """
-        with self._lock:
+        with self._turn:
             return self._drive(self._reading.read1(size))
 
     def readinto(self, buffer: Any, /) -> int:
@@ -145,7 +153,7 @@ class BlobIO(io.BufferedIOBase):
         :raises TypeError: if ``buffer`` is read-only.
         :raises: otherwise as :meth:`read`; the content of ``buffer`` is then undefined.
         """
-        with self._lock:
+        with self._turn:
             return self._drive(self._reading.readinto(byte_view(buffer, writable=True)))
 
     def readinto1(self, buffer: Any, /) -> int:
@@ -157,7 +165,7 @@ class BlobIO(io.BufferedIOBase):
 
         :raises: as :meth:`read`.
         """
-        with self._lock:
+        with self._turn:
             return self._drive(self._reading.readline(size))
 
     def __next__(self) -> bytes:
@@ -171,7 +179,7 @@ class BlobIO(io.BufferedIOBase):
 
         :raises: as :meth:`read`.
         """
-        with self._lock:
+        with self._turn:
             return self._drive(self._reading.peek(size))
 
     def seek(self, offset: SupportsIndex, whence: int = io.SEEK_SET, /) -> int:
@@ -180,7 +188,7 @@ class BlobIO(io.BufferedIOBase):
         :raises ValueError: if the file is closed, the position negative or ``whence`` not 0, 1 or 2.
         :raises io.UnsupportedOperation: if the file was opened for writing.
         """
-        with self._lock:
+        with self._turn:
             return self._drive(self._reading.seek(offset, whence))
 
     def tell(self) -> int:
@@ -199,7 +207,7 @@ class BlobIO(io.BufferedIOBase):
         :raises io.UnsupportedOperation: if it was opened for reading.
         :raises FatalBlobIOWriteError: if this or an earlier block could not be uploaded; nothing will be committed.
         """
-        with self._lock:
+        with self._turn:
             return self._drive(self._writing.write(byte_view(data)))
 
     def truncate(self, size: int | None = None, /) -> NoReturn:
@@ -217,7 +225,7 @@ class BlobIO(io.BufferedIOBase):
         :raises ValueError: if the file is closed.
         :raises FatalBlobIOWriteError: if a block could not be uploaded.
         """
-        with self._lock:
+        with self._turn:
             self._drive(self._file.flush())
 
     def close(self) -> None:
@@ -227,12 +235,18 @@ class BlobIO(io.BufferedIOBase):
         :raises CommitOutcomeUnknownError: if the service did not say whether it committed.
         :raises BlobServiceError: if the service refused to commit, as one of its subclasses.
         """
-        with self._lock:
+        if self._forked and (self.closed or self.mode == "rb"):
+            self._file.closed = True  # a copy of the parent's file, whose transfers go on; there is nothing to commit
+            return
+        with self._turn:
             self._drive(self._file.close())
 
     def abort(self) -> None:
         """Close the file without committing: the blob keeps its previous content."""
-        with self._lock:
+        if self._forked:
+            self._file.closed = True  # a copy of the parent's file, whose transfers go on
+            return
+        with self._turn:
             self._drive(self._file.abort())
 
     def __enter__(self) -> BlobIO:
@@ -254,7 +268,7 @@ class BlobIO(io.BufferedIOBase):
     def __del__(self) -> None:
         # Not io.IOBase's finalizer, which closes: a partial blob would be published.
         file = getattr(self, "_file", None)
-        if file is None or file.closed or self._generation != generation():
+        if file is None or file.closed or self._forked:
             return
         if file.loop is not None:
             call(abandon, file)
@@ -274,13 +288,24 @@ class BlobIO(io.BufferedIOBase):
     def _writing(self) -> WriteCursor:
         return self._file.writing
 
-    def _drive(self, steps: Steps[_T]) -> _T:
-        """Run each step of an operation on the event-loop thread."""
-        if self._generation != generation():
+    @property
+    def _forked(self) -> bool:
+        return self._generation != generation()
+
+    @property
+    def _turn(self) -> threading.RLock:
+        """The lock that lets operations in one by one."""
+        # Before the lock: a thread of the parent may have held it at the fork, and nobody here would release it.
+        if self._forked:
+            self._file.check_open()
             raise BlobFileForkedError(
                 f"{self.name} was opened before this process was forked, and its transfers belong to the parent; "
                 f"open it again in the child"
             )
+        return self._lock
+
+    def _drive(self, steps: Steps[_T]) -> _T:
+        """Run each step of an operation on the event-loop thread."""
         try:
             step = next(steps)
             while True:
@@ -303,6 +328,6 @@ def _abandon_writers() -> None:
     """Tell about writers that are still open when the interpreter exits: they must not commit what may be half."""
     for writer in list(_writers):
         file = writer._file
-        if not file.closed and writer._generation == generation():
+        if not file.closed and not writer._forked:
             file.closed = True
             file.warn_uncommitted("left open at exit")

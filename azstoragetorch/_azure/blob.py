@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from azure.core import MatchConditions
 from azure.core.exceptions import ResourceNotFoundError
@@ -69,7 +69,9 @@ class AzureBlob:
             nonlocal attempts
             attempts += 1
             self.stats.requests += 1
-            await self._sdk.stage_block(block_id, Slices(content), length=len(content), headers=dict(headers))
+            await self._sdk.stage_block(
+                block_id, cast(Any, Slices(content)), length=len(content), headers=dict(headers)
+            )
 
         await self._persist(attempt, "staging a block of")
         self.stats.bytes += len(content)
@@ -113,17 +115,18 @@ class AzureBlob:
         doubtful = isinstance(refusal, BlobExistsError | BlobTimeoutError) or getattr(refusal, "status_code", 0) == 400
         if not doubtful and not unanswered:
             raise refusal
-        committed: list[str] | None = None
+        silence: AZStorageTorchError | None = None
+        committed: list[str] = []
         try:
             committed = await self._persist(self._committed_ids, "asking what was committed to")
         except AZStorageTorchError as error:
-            unknown = error
-        if committed is not None and committed == list(block_ids):
+            silence = error
+        if committed == list(block_ids):
             return
-        if committed is not None or not unanswered:
+        if silence is None or not unanswered:
             raise refusal
         raise CommitOutcomeUnknownError(
-            f"committing {self.name} was not answered, and neither was the question what became of it ({unknown}); "
+            f"committing {self.name} was not answered, and neither was the question what became of it ({silence}); "
             f"the blob holds either its previous or the new content, whole. Read it before writing again"
         ) from refusal
 

@@ -136,7 +136,7 @@ def classify(error: Exception) -> Failure | None:
     if isinstance(error, AZStorageTorchError):
         return Failure(Kind.FINAL, type(error), error.message)
     if isinstance(error, HttpResponseError) and error.status_code is not None:
-        headers = error.response.headers if error.response is not None else {}
+        headers: Mapping[str, str] = getattr(error.response, "headers", {})
         code = getattr(error, "error_code", None) or headers.get("x-ms-error-code")
         return status_failure(error.status_code, getattr(code, "value", code), headers, RedactedCause(error))
     if isinstance(error, ClientAuthenticationError):

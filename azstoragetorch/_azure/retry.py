@@ -59,8 +59,9 @@ async def persist(
     while True:
         failure: Failure | None = None
         attempts += 1
+        timeout = asyncio.timeout_at(end)
         try:
-            async with asyncio.timeout_at(end) as timeout:
+            async with timeout:
                 return await attempt()
         except Exception as error:
             if not timeout.expired():

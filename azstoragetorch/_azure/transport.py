@@ -7,7 +7,7 @@ added in one place, to what goes on the wire only.
 from __future__ import annotations
 
 import ssl
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpResponse, HttpRequest
@@ -21,7 +21,7 @@ __all__ = ["BlobTransport"]
 _ECHO = "x-ms-client-request-id"
 
 
-class BlobTransport(AioHttpTransport):
+class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core imports it lazily, mypy sees Any
     """Sends the requests of one account and credential over the loop's shared connections.
 
     :param session: the loop's connections; not closed by this.
@@ -51,10 +51,10 @@ class BlobTransport(AioHttpTransport):
         self._tls = tls
         self._proxy = proxy
 
-    async def send(self, request: HttpRequest, **config: Any) -> AsyncHttpResponse:  # type: ignore[override]
+    async def send(self, request: HttpRequest, **config: Any) -> AsyncHttpResponse:
         """Send ``request`` once; a second time only to answer the service's 401 challenge."""
         if isinstance(request.data, bytes) and len(request.data) > SLICE:
-            request.data = Slices(memoryview(request.data))
+            request.data = cast(Any, Slices(memoryview(request.data)))
         config["ssl"] = self._tls
         config["proxy"] = self._proxy
         response = await self._send_signed(request, config)
@@ -80,7 +80,7 @@ class BlobTransport(AioHttpTransport):
             request.headers["Authorization"] = authorization
         try:
             # Both aiohttp and the SDK read URL and headers before this returns, so they can be taken back after it.
-            return await super().send(request, **config)
+            return cast(AsyncHttpResponse, await super().send(request, **config))
         finally:
             request.url = unsigned
             request.headers.pop("Authorization", None)

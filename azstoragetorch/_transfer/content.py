@@ -60,16 +60,16 @@ class Download(_Lazy):
         """See :meth:`Readahead.size`."""
         return await (await self._opened()).size(offset, want)
 
-    async def segment(self, offset: int, want: int, held: Segment | None) -> Segment | None:
+    async def segment(self, offset: int, want: int) -> Segment | None:
         """See :meth:`Readahead.segment`."""
-        return await (await self._opened()).segment(offset, want, held)
+        return await (await self._opened()).segment(offset, want)
 
     async def read_into(self, view: memoryview, offset: int) -> int:
         """See :meth:`Readahead.read_into`."""
         return await (await self._opened()).read_into(view, offset)
 
     async def aclose(self) -> None:
-        """End every request and free every buffer."""
+        """End every request and free every buffer, the segment the caller got last included."""
         if self._ahead is not None:
             await self._ahead.aclose()
 

@@ -96,9 +96,9 @@ class ReadCursor:
                 start = position - window.start
                 view[filled : filled + count] = memoryview(window.buffer)[start : start + count]
             elif len(view) - filled >= self.download.direct:
-                count = yield self.download.read_into, (view[filled:], position)
-                self.position = position + count
-                return filled + count
+                received: int = yield self.download.read_into, (view[filled:], position)
+                self.position = position + received
+                return filled + received
             elif (yield from self._look(len(view) - filled)):
                 continue
             else:
@@ -156,6 +156,11 @@ class ReadCursor:
         self.position = max(0, offset)
         return self.position
 
+    def close(self) -> Steps[None]:
+        """End every request and free every buffer, the one the position is in included."""
+        self._window = None
+        yield self.download.aclose, ()
+
     def _left(self, want: int) -> Steps[int]:
         size = self.download.known_size
         if size is None:
@@ -171,7 +176,7 @@ class ReadCursor:
         if size is not None and position >= size:
             return False
         self._window = None
-        self._window = yield self.download.segment, (position, want, window)
+        self._window = yield self.download.segment, (position, want)
         return self._window is not None
 
 

@@ -104,7 +104,7 @@ class BlobFile:
             return
         self.closed = True
         if self._reading is not None:
-            yield self._reading.download.aclose, ()
+            yield from self._reading.close()
             return
         cursor = self.written()
         try:
@@ -120,7 +120,7 @@ class BlobFile:
             return
         self.closed = True
         if self._reading is not None:
-            yield self._reading.download.aclose, ()
+            yield from self._reading.close()
         else:
             yield from self.written().abort()
 

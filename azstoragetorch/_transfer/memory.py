@@ -36,8 +36,8 @@ shards, short enough that an idle process holds nothing."""
 class SparesMemory(Protocol):
     """A holder of idle leases."""
 
-    def spare(self) -> None:
-        """Free every lease that nobody needs right now."""
+    def spare(self) -> bool:
+        """Free one lease that nobody needs right now; return whether there was one."""
 
 
 class Lease:
@@ -104,7 +104,7 @@ class Memory:
         """Lease ``size`` bytes if that fits ``limit`` and nobody waits, else return ``None``."""
         if self._waiters or self.used + size > limit:
             return None
-        return self._grant(size)
+        return self._grant(size, limit)
 
     async def take(self, size: int, limit: int) -> Lease:
         """Lease ``size`` bytes, waiting for transfers to end while more than ``limit`` would be in use."""
@@ -122,21 +122,26 @@ class Memory:
                     self._waiters.remove(entry)
                 self._wake()
                 raise
-            return Lease(self, self._pool.take(size))
-        return self._grant(size)
+            return self._lease(size, limit)
+        return self._grant(size, limit)
 
-    def _grant(self, size: int) -> Lease:
+    def _grant(self, size: int, limit: int) -> Lease:
         self._account(size)
         self._active += size
-        return Lease(self, self._pool.take(size))
+        return self._lease(size, limit)
+
+    def _lease(self, size: int, limit: int) -> Lease:
+        buffer = self._pool.take(size)
+        self._pool.shrink(limit - self.used)  # what is kept for reuse counts as well
+        return Lease(self, buffer)
 
     def _admits(self, size: int, limit: int) -> bool:
         if self.used + size <= limit:
             return True
         for holder in list(self._holders):
-            holder.spare()
-            if self.used + size <= limit:
-                return True
+            while holder.spare():
+                if self.used + size <= limit:
+                    return True
         return self._active == 0
 
     def _account(self, size: int) -> None:

@@ -59,7 +59,7 @@ class Segment:
         self.buffer = lease.buffer
         self.pinned = pinned
         self.held = 0
-        self.task: asyncio.Task[None]
+        self.task: asyncio.Task[int]
 
 
 class Readahead:
@@ -78,6 +78,7 @@ class Readahead:
         self._edge = min(EDGE, options.range_size)
         self._depth = options.readahead * options.range_size
         self._segments: list[Segment] = []
+        self._lent: Segment | None = None
         self._run_start = 0
         self._next = 0
         self._closed = False
@@ -94,38 +95,38 @@ class Readahead:
             segment = await self._cover(offset, want)
             segment.held += 1
             try:
-                while self.reader.version is None and not segment.task.done():
-                    await asyncio.wait({segment.task, *self.reader.opening()}, return_when=asyncio.FIRST_COMPLETED)
+                while not self.reader.opened and not segment.task.done():
+                    await asyncio.wait([segment.task, *self.reader.opening()], return_when=asyncio.FIRST_COMPLETED)
                 if segment.task.done() and not segment.task.cancelled():
                     segment.task.result()
             finally:
-                self.let_go(segment)
+                self._let_go(segment)
             if self.reader.version is None:
                 if offset == 0:
                     return 0
                 offset, want = 0, 1  # past the end, and the service did not say where the end is
         return self.reader.version.size
 
-    async def segment(self, offset: int, want: int, held: Segment | None = None) -> Segment | None:
-        """Return the fetched segment that contains byte ``offset``, held for the caller, or ``None`` at the end.
+    async def segment(self, offset: int, want: int) -> Segment | None:
+        """Return the fetched segment that contains byte ``offset``, or ``None`` at the end.
+
+        It is the caller's until the next call; the one of the call before is not.
 
         :param want: bytes the caller would like from there; a hint, the segment may hold more or fewer.
-        :param held: the segment the caller got before and needs no more.
         """
-        if held is not None:
-            self.let_go(held)
+        if self._lent is not None:
+            lent, self._lent = self._lent, None
+            self._let_go(lent)
         self._note(offset)
-        segment = await self._demand(offset, want)
+        version = self.reader.version
+        if version is not None and offset < version.size:
+            # The window starts beside the range that is waited for, not a round trip and a transfer later.
+            self._next = (await self._cover(offset, want)).stop
+            self._extend(offset - self._run_start)
+        segment = self._lent = await self._demand(offset, want)
         if segment is not None:
             self._next = segment.stop
-            self._extend(offset - self._run_start)
         return segment
-
-    def let_go(self, segment: Segment) -> None:
-        """Say that the caller of :meth:`segment` does not look at ``segment`` any more."""
-        segment.held -= 1
-        if segment.held == 0 and segment not in self._segments:
-            segment.lease.free()
 
     async def read_into(self, view: memoryview, offset: int) -> int:
         """Fill ``view`` from byte ``offset``.
@@ -165,20 +166,32 @@ class Readahead:
             count = min(segment.stop - offset, len(view))
             start = offset - segment.start
             view[:count] = memoryview(segment.buffer)[start : start + count]
-            self.let_go(segment)
+            self._let_go(segment)
             view, offset = view[count:], offset + count
 
-    def spare(self) -> None:
-        """Free fetched segments that nobody holds, the ones furthest ahead included (:class:`SparesMemory`)."""
-        for segment in [s for s in self._segments if s.held == 0 and s.task.done()]:
-            self._segments.remove(segment)
-            segment.lease.free()
+    def spare(self) -> bool:
+        """Free one fetched segment that nobody holds, the furthest ahead first (:class:`SparesMemory`)."""
+        spared = max(
+            (s for s in self._segments if s.held == 0 and s.task.done()),
+            key=lambda s: (not s.pinned, s.start),
+            default=None,
+        )
+        if spared is None:
+            return False
+        self._forget(spared)
+        return True
 
     async def aclose(self) -> None:
         """End every request and free every segment."""
         self._closed = True
-        segments, self._segments = self._segments, []
-        await self._drop(segments)
+        if self._lent is not None:
+            lent, self._lent = self._lent, None
+            self._let_go(lent)
+        tasks = [segment.task for segment in self._segments]
+        for segment in list(self._segments):
+            self._forget(segment)
+        if tasks:
+            await asyncio.wait(tasks)
 
     def _note(self, offset: int) -> None:
         """Follow the reader to ``offset``: go on with its run, or start a new one and let the old window go."""
@@ -188,7 +201,6 @@ class Readahead:
             self._run_start = offset
             passed = [s for s in self._segments if not s.pinned and not s.start <= offset < s.stop]
         for segment in passed:
-            self._segments.remove(segment)
             self._forget(segment)
 
     async def _demand(self, offset: int, want: int) -> Segment | None:
@@ -208,7 +220,7 @@ class Readahead:
                         return segment
                     return None
             finally:
-                self.let_go(segment)
+                self._let_go(segment)
 
     async def _cover(self, offset: int, want: int) -> Segment:
         """Return the segment of ``offset``, starting one if there is none."""
@@ -222,7 +234,7 @@ class Readahead:
                 return self._start(start, stop, lease, pinned)
             lease.free()  # what is fetched changed while we waited for memory
             if self._closed:
-                raise asyncio.CancelledError
+                raise ValueError("I/O operation on closed file.")
 
     def _plan(self, offset: int, want: int) -> tuple[int, int, bool]:
         """Return which bytes a miss at ``offset`` fetches, and whether they are an edge."""
@@ -268,48 +280,39 @@ class Readahead:
         segment = Segment(start, stop, lease, pinned)
         self._segments.append(segment)
         segment.task = asyncio.create_task(self._fetch(segment))
-        # A range fetched ahead may fail without anybody ever asking for it: its error is then nobody's.
-        segment.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        segment.task.add_done_callback(lambda _: self._fetched(segment))
         return segment
 
-    async def _fetch(self, segment: Segment) -> None:
-        try:
-            view = memoryview(segment.buffer)[: segment.stop - segment.start]
-            segment.stop = segment.start + await self.reader.fetch(view, segment.start)
-        except BaseException:
-            # A failed segment must not answer later reads: whoever asks next asks the service again.
-            segment.stop = segment.start
-            raise
-        finally:
-            segment.lease.settle()
-            if segment.stop == segment.start:
-                segment.lease.free()
-                if segment in self._segments:
-                    self._segments.remove(segment)
+    async def _fetch(self, segment: Segment) -> int:
+        return await self.reader.fetch(memoryview(segment.buffer)[: segment.stop - segment.start], segment.start)
+
+    def _fetched(self, segment: Segment) -> None:
+        """End the fetching of ``segment``. A callback: a task cancelled before its first step would run no code."""
+        task = segment.task
+        # A range fetched ahead may fail without anybody ever asking for it: its error is then nobody's, and it must
+        # not answer later reads. Whoever asks next asks the service again.
+        failed = task.cancelled() or task.exception() is not None
+        segment.stop = segment.start if failed else segment.start + task.result()
+        segment.lease.settle()
+        if segment.stop == segment.start and segment in self._segments:
+            self._segments.remove(segment)
+        if segment not in self._segments and segment.held == 0:
+            segment.lease.free()
 
     def _buffer_size(self, size: int) -> int:
         """Return the buffer to lease for ``size`` bytes: one of three sizes, so that the pool finds it again."""
         return next((fit for fit in (PROBE, self._edge) if size <= fit), max(size, self._range_size))
 
-    def _gap_stop(self, start: int, stop: int) -> int:
-        """Return where the bytes from ``start`` that no segment holds end, at most ``stop``."""
-        for segment in self._segments:
-            if segment.start <= start < segment.stop:
-                return start
-            if start < segment.start < stop:
-                stop = segment.start
-        return stop
-
-    def _forget(self, segment: Segment) -> None:
-        """Free a segment that was taken off the list: now, or when its task or its holder ends."""
-        if not segment.task.done():
-            segment.task.cancel()  # it frees the lease itself
-        elif segment.held == 0:
+    def _let_go(self, segment: Segment) -> None:
+        """End one hold of ``segment``."""
+        segment.held -= 1
+        if segment.held == 0 and segment not in self._segments and segment.task.done():
             segment.lease.free()
 
-    async def _drop(self, segments: list[Segment]) -> None:
-        tasks = [s.task for s in segments if not s.task.done()]
-        for segment in segments:
-            self._forget(segment)
-        if tasks:
-            await asyncio.wait(tasks)
+    def _forget(self, segment: Segment) -> None:
+        """Take ``segment`` off the list; its memory is freed when neither its task nor a holder uses it any more."""
+        self._segments.remove(segment)
+        if not segment.task.done():
+            segment.task.cancel()
+        elif segment.held == 0:
+            segment.lease.free()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from azstoragetorch._transfer.remote import RemoteBlob
 from azstoragetorch._values.options import TransferOptions
@@ -76,7 +77,8 @@ class Reader:
         async with siblings() as group:
             leader = group.create_task(self.fetch(view[: first.stop - offset], offset))
             while self.version is None and not leader.done():
-                await asyncio.wait({leader, *self.opening()}, return_when=asyncio.FIRST_COMPLETED)
+                waited: set[asyncio.Future[Any]] = {leader, *self.opening()}
+                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             for part in ranges:
                 if self.version is None or part.start >= self.version.size:
                     break
@@ -85,7 +87,12 @@ class Reader:
             return 0
         return max(0, min(len(view), self.version.size - offset))
 
-    def opening(self) -> list[asyncio.Future[None]]:
+    @property
+    def opened(self) -> bool:
+        """Whether the version is known."""
+        return self.version is not None
+
+    def opening(self) -> list[asyncio.Future[Any]]:
         """Return what to wait for until the version is known or the first request failed; empty if there is none."""
         return [self._leader] if self._leader is not None else []
 

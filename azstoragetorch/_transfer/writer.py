@@ -22,8 +22,12 @@ MAX_BLOCKS = 50_000
 """https://learn.microsoft.com/rest/api/storageservices/put-block-list#remarks"""
 
 BLOCKS_PER_SIZE = 2_500
-"""Blocks until the block size doubles: 20 doublings reach the 4,000 MiB a block may have from any size, so that the
-number of blocks never limits a blob."""
+"""Blocks until the block size doubles: 19 doublings reach the 4,000 MiB a block may have from any size above 8 KiB."""
+
+
+def block_size(first: int, number: int) -> int:
+    """Return the size in bytes of block ``number``, where that of block 0 is ``first``."""
+    return min(first << (number // BLOCKS_PER_SIZE), MAX_BLOCK_SIZE)
 
 
 class Block:
@@ -91,7 +95,7 @@ class BlockWriter:
         """
         try:
             await self._send(block)
-            size = min(self._options.block_size << (len(self._ids) // BLOCKS_PER_SIZE), MAX_BLOCK_SIZE)
+            size = block_size(self._options.block_size, len(self._ids))
             lease = await self._memory.take(size, self._options.memory_budget)
         except AZStorageTorchError as error:
             self._fail(error)

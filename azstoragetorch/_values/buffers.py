@@ -45,6 +45,16 @@ class BufferPool:
             self._kept += size
             self._free.setdefault(size, []).append(buffer)
 
+    def shrink(self, keep: int) -> None:
+        """Forget kept buffers until at most ``keep`` bytes are kept, those of the size unused for longest first."""
+        for size in list(self._free):
+            free = self._free[size]
+            while free and self._kept > keep:
+                free.pop()
+                self._kept -= size
+            if not free:
+                del self._free[size]
+
     def clear(self) -> None:
         """Forget every kept buffer."""
         self._free.clear()

@@ -373,7 +373,7 @@ def test_buried_object_is_never_finalized(tmp_path: Path) -> None:
     """Not at interpreter exit either, where the globals of all modules are cleared."""
     printed = output_of(
         """
-        from azstoragetorch._bridge import bury
+        from azstoragetorch._values.graveyard import bury
 
         class Session:
             def __init__(self, name):

@@ -271,7 +271,7 @@ def test_generation_is_stable_within_a_process() -> None:
 
 def test_public_names_are_those_listed() -> None:
     """Other packages import from the package alone."""
-    assert sorted(_bridge.__all__) == ["at_exit", "bury", "call", "generation", "run"]
+    assert sorted(_bridge.__all__) == ["at_exit", "call", "generation", "run"]
     assert all(hasattr(_bridge, name) for name in _bridge.__all__)
 
 
