@@ -38,7 +38,7 @@ from azstoragetorch._azure.ranged_get import API_VERSION
 from azstoragetorch._azure.transport import BlobTransport
 from azstoragetorch._values.graveyard import bury
 from azstoragetorch._values.options import KiB, MiB, TransferOptions
-from azstoragetorch._values.url import BlobUrl
+from azstoragetorch._values.url import BlobUrl, ContainerUrl
 
 __all__ = ["Account", "Session"]
 
@@ -94,7 +94,7 @@ class Session:
             await anext(session._holder)
         return session
 
-    async def account(self, url: BlobUrl, credential: Credential, options: TransferOptions) -> Account:
+    async def account(self, url: BlobUrl | ContainerUrl, credential: Credential, options: TransferOptions) -> Account:
         """Return both pipelines for the account of ``url``; the face has checked that the two go together."""
         ca_file = os.fspath(options.ca_file) if options.ca_file is not None else None
         identity = url.sas if url.sas is not None else id(credential)
@@ -162,7 +162,7 @@ class Session:
             self._tls.pop(ca_file, None)
             raise ValueError(f"the certificate authorities in {ca_file!r} could not be read: {error}") from None
 
-    def _proxy(self, url: BlobUrl) -> str | None:
+    def _proxy(self, url: BlobUrl | ContainerUrl) -> str | None:
         host = urlsplit(url.endpoint).hostname or ""
         if url.is_loopback or urllib.request.proxy_bypass(host):
             return None

@@ -86,6 +86,7 @@ class Memory:
         self._waiters: deque[tuple[int, int, asyncio.Future[None]]] = deque()
         self._holders: weakref.WeakSet[SparesMemory] = weakref.WeakSet()
         self._trim: asyncio.TimerHandle | None = None
+        self._waking = False
 
     @classmethod
     def current(cls) -> Memory:
@@ -118,7 +119,7 @@ class Memory:
                 if waiter.done() and not waiter.cancelled():
                     self._account(-size)
                     self._active -= size
-                else:
+                elif entry in self._waiters:  # not if memory came back, and _wake passed it by, since the cancellation
                     self._waiters.remove(entry)
                 self._wake()
                 raise
@@ -172,16 +173,22 @@ class Memory:
         self._wake()
 
     def _wake(self) -> None:
-        # First come, first served: a large item at the front is not overtaken for ever by small ones.
-        while self._waiters:
-            size, limit, waiter = self._waiters[0]
-            if not waiter.done():
-                if not self._admits(size, limit):
-                    return
-                self._account(size)
-                self._active += size
-                waiter.set_result(None)
-            self._waiters.popleft()
+        if self._waking:
+            return  # a holder spares memory for the waiter in front: the loop below goes on with what came back
+        self._waking = True
+        try:
+            # First come, first served: a large item at the front is not overtaken for ever by small ones.
+            while self._waiters:
+                size, limit, waiter = self._waiters[0]
+                if not waiter.done():
+                    if not self._admits(size, limit):
+                        return
+                    self._account(size)
+                    self._active += size
+                    waiter.set_result(None)
+                self._waiters.popleft()
+        finally:
+            self._waking = False
 
 
 _accounts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Memory] = weakref.WeakKeyDictionary()

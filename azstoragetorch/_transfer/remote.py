@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from azstoragetorch._values.stats import TransferStats
-from azstoragetorch._values.version import BlobVersion, RangeRead
+from azstoragetorch._values.version import BlobVersion, ListedBlob, RangeRead
 
-__all__ = ["RemoteBlob"]
+__all__ = ["RemoteBlob", "RemoteContainer"]
 
 
 class RemoteBlob(Protocol):
@@ -63,3 +63,22 @@ class RemoteBlob(Protocol):
 
     async def exists(self) -> bool:
         """Return whether the blob exists."""
+
+
+class RemoteContainer(Protocol):
+    """One container of the service, under the same rules."""
+
+    @property
+    def name(self) -> str:
+        """URL of the container without any query, for messages."""
+
+    @property
+    def stats(self) -> TransferStats:
+        """Counters of this container's requests."""
+
+    def pages(self, prefix: str | None = None, *, page_size: int = 5000) -> AsyncIterator[list[ListedBlob]]:
+        """Yield the blobs whose names start with ``prefix``, in the order of their names, one request a page.
+
+        :param page_size: blobs asked for at once, at most 5,000; the service may send fewer, or none, and go on.
+        :raises ContainerNotFoundError: if there is no such container.
+        """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BlobVersion", "RangeRead"]
+__all__ = ["BlobVersion", "ListedBlob", "RangeRead"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +25,14 @@ class RangeRead:
     """Bytes written into the caller's view, from its start."""
     version: BlobVersion | None
     """The version that was read; ``None`` where the service only said that the offset is past the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedBlob:
+    """One blob as a listing names it."""
+
+    name: str
+    size: int
+    """Bytes of the blob."""
+    etag: str
+    """ETag of its content, quoted as in a header."""
