@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from azstoragetorch._values.options import TransferOptions
+    from azstoragetorch._values.stats import TransferStats
 
-__all__ = ["TransferOptions", "__version__"]
+__all__ = ["TransferOptions", "TransferStats", "__version__"]
 
 __version__ = "1.0.0.dev0"  # the build reads it from here
 
-_HOMES = {"TransferOptions": "azstoragetorch._values.options"}
+_HOMES = {
+    "TransferOptions": "azstoragetorch._values.options",
+    "TransferStats": "azstoragetorch._values.stats",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -143,10 +143,15 @@ class AsyncBlobIO:
         async with self._turn:
             return await drive(self._file.reading.readline(size))
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
         """Iterate over lines."""
-        while line := await self.readline():
-            yield line
+        return self
+
+    async def __anext__(self) -> bytes:
+        line = await self.readline()
+        if not line:
+            raise StopAsyncIteration
+        return line
 
     async def write(self, data: Any) -> int:
         """Take a copy of ``data`` and return its size in bytes; full blocks are uploaded in the background.

@@ -221,7 +221,5 @@ class WriteCursor:
 
     def abort(self) -> Steps[None]:
         """End every request and publish nothing."""
-        if self._block is not None:
-            self._block.free(reuse=False)
-            self._block = None
+        self._block = None  # its memory is given back by the loop, whose account it is
         yield self.upload.abort, ()

@@ -79,6 +79,7 @@ class BlockWriter:
         self._tasks: set[asyncio.Task[None]] = set()
         self._cause: AZStorageTorchError | None = None
         self._settled = False
+        self._filling: Block | None = None  # whoever fills it may be interrupted and forget it
         # Ids are unique to this writer, so the list of committed ids proves whose content a blob holds. Ids of one
         # blob have to be of one length, those of other writers included; 36 characters is what most tools use.
         self._prefix = uuid.uuid4().hex[:30]
@@ -101,7 +102,8 @@ class BlockWriter:
             self._fail(error)
             raise
         lease.settle()
-        return Block(size, lease)
+        self._filling = Block(size, lease)
+        return self._filling
 
     async def _send(self, block: Block) -> None:
         self.check()
@@ -162,6 +164,9 @@ class BlockWriter:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        if self._filling is not None:
+            self._filling.free(reuse=False)
+            self._filling = None
 
     def check(self) -> None:
         """Raise the first failure, if there was one.
