@@ -1,4 +1,4 @@
-"""What both file faces share above the layers: putting the layers together, and letting a lost file go."""
+"""What both file faces share: putting the layers together, telling about a file, and letting a lost one go."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from azstoragetorch._values.options import TransferOptions
 from azstoragetorch._values.stats import TransferStats
 from azstoragetorch._values.url import BlobUrl
 
-__all__ = ["Mode", "abandon", "blob_file"]
+__all__ = ["FileFace", "Mode", "abandon", "blob_file"]
 
 
 def blob_file(blob_url: str, mode: Mode, credential: Credential, options: TransferOptions | None) -> BlobFile:
@@ -36,6 +36,57 @@ def blob_file(blob_url: str, mode: Mode, credential: Credential, options: Transf
         return await AzureBlob.open(url, credential, chosen, stats)
 
     return BlobFile(str(url), mode, connect, chosen, stats)
+
+
+class FileFace:
+    """What a user can ask of a file without a request."""
+
+    _file: BlobFile
+
+    @property
+    def name(self) -> str:
+        """URL of the blob without its SAS."""
+        return self._file.name
+
+    @property
+    def mode(self) -> str:
+        """``"rb"``, ``"wb"`` or ``"xb"``."""
+        return self._file.mode
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file was closed or aborted."""
+        return self._file.closed
+
+    @property
+    def committed(self) -> bool:
+        """Whether what was written is the content of the blob now."""
+        return self._file.committed
+
+    def readable(self) -> bool:
+        """Whether the file was opened for reading.
+
+        :raises ValueError: if it is closed.
+        """
+        return not self._file.writable
+
+    def writable(self) -> bool:
+        """Whether the file was opened for writing.
+
+        :raises ValueError: if it is closed.
+        """
+        return self._file.writable
+
+    def seekable(self) -> bool:
+        """Whether the position can be moved: in readers only.
+
+        :raises ValueError: if the file is closed.
+        """
+        return not self._file.writable
+
+    def stats(self) -> TransferStats:
+        """Return the file's counters of requests, bytes and retries; they go on counting."""
+        return self._file.stats
 
 
 _abandoned: set[asyncio.Task[None]] = set()

@@ -18,11 +18,10 @@ from typing import Any, NoReturn, SupportsIndex
 from azstoragetorch._azure.credentials import Credential
 from azstoragetorch._azure.session import Session
 from azstoragetorch._bridge import generation
-from azstoragetorch._face import Mode, abandon, blob_file
+from azstoragetorch._face import FileFace, Mode, abandon, blob_file
 from azstoragetorch._transfer.cursor import byte_view
 from azstoragetorch._transfer.file import drive
 from azstoragetorch._values.options import TransferOptions
-from azstoragetorch._values.stats import TransferStats
 from azstoragetorch.exceptions import BlobFileForkedError, FatalBlobIOWriteError
 
 __all__ = ["AsyncBlobIO", "aclose"]
@@ -36,7 +35,7 @@ async def aclose() -> None:
     await (await Session.current()).aclose()
 
 
-class AsyncBlobIO:
+class AsyncBlobIO(FileFace):
     """A blob as an asynchronous binary file; use it with ``async with``.
 
     Constructing it does no I/O. It lives on the event loop of its first operation. Operations of one file are
@@ -65,51 +64,6 @@ class AsyncBlobIO:
         self._file = blob_file(blob_url, mode, credential, options)
         self._lock = asyncio.Lock()
         self._generation = generation()
-
-    @property
-    def name(self) -> str:
-        """URL of the blob without its SAS."""
-        return self._file.name
-
-    @property
-    def mode(self) -> str:
-        """``"rb"``, ``"wb"`` or ``"xb"``."""
-        return self._file.mode
-
-    @property
-    def closed(self) -> bool:
-        """Whether the file was closed or aborted."""
-        return self._file.closed
-
-    @property
-    def committed(self) -> bool:
-        """Whether what was written is the content of the blob now."""
-        return self._file.committed
-
-    def readable(self) -> bool:
-        """Whether the file was opened for reading.
-
-        :raises ValueError: if it is closed.
-        """
-        return not self._file.writable
-
-    def writable(self) -> bool:
-        """Whether the file was opened for writing.
-
-        :raises ValueError: if it is closed.
-        """
-        return self._file.writable
-
-    def seekable(self) -> bool:
-        """Whether the position can be moved: in readers only.
-
-        :raises ValueError: if the file is closed.
-        """
-        return not self._file.writable
-
-    def stats(self) -> TransferStats:
-        """Return the file's counters of requests, bytes and retries; they go on counting."""
-        return self._file.stats
 
     async def read(self, size: int | None = -1) -> bytes:
         """Read ``size`` bytes, fewer only at the end of the blob; all that is left if negative or ``None``.

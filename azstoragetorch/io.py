@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, SupportsIndex, TypeVa
 
 from azstoragetorch._azure.credentials import Credential
 from azstoragetorch._bridge import at_exit, call, generation, run
-from azstoragetorch._face import Mode, abandon, blob_file
+from azstoragetorch._face import FileFace, Mode, abandon, blob_file
 from azstoragetorch._transfer.cursor import ReadCursor, Steps, WriteCursor, byte_view
 from azstoragetorch._values.options import TransferOptions
-from azstoragetorch._values.stats import TransferStats
 from azstoragetorch.exceptions import BlobFileForkedError, FatalBlobIOWriteError
 
 __all__ = ["BlobIO"]
@@ -35,7 +34,7 @@ else:
     _BinaryFile = io.BufferedIOBase
 
 
-class BlobIO(_BinaryFile):
+class BlobIO(FileFace, _BinaryFile):
     """A blob as a binary file; use it with ``with``.
 
     Constructing it does no I/O. Reads are full unless at the end of the blob. A lock makes one file safe to use from
@@ -68,51 +67,6 @@ class BlobIO(_BinaryFile):
         self._generation = generation()
         if mode != "rb":
             _writers.add(self)
-
-    @property
-    def name(self) -> str:
-        """URL of the blob without its SAS."""
-        return self._file.name
-
-    @property
-    def mode(self) -> str:
-        """``"rb"``, ``"wb"`` or ``"xb"``."""
-        return self._file.mode
-
-    @property
-    def closed(self) -> bool:
-        """Whether the file was closed or aborted."""
-        return self._file.closed
-
-    @property
-    def committed(self) -> bool:
-        """Whether what was written is the content of the blob now."""
-        return self._file.committed
-
-    def readable(self) -> bool:
-        """Whether the file was opened for reading.
-
-        :raises ValueError: if it is closed.
-        """
-        return not self._file.writable
-
-    def writable(self) -> bool:
-        """Whether the file was opened for writing.
-
-        :raises ValueError: if it is closed.
-        """
-        return self._file.writable
-
-    def seekable(self) -> bool:
-        """Whether the position can be moved: in readers only.
-
-        :raises ValueError: if the file is closed.
-        """
-        return not self._file.writable
-
-    def stats(self) -> TransferStats:
-        """Return the file's counters of requests, bytes and retries; they go on counting."""
-        return self._file.stats
 
     def fileno(self) -> int:
         """:raises io.UnsupportedOperation: always; a blob has no file descriptor."""
