@@ -22,7 +22,7 @@ from azstoragetorch._face import FileFace, Mode, abandon, blob_file
 from azstoragetorch._transfer.cursor import byte_view
 from azstoragetorch._transfer.file import drive
 from azstoragetorch._values.options import TransferOptions
-from azstoragetorch.exceptions import BlobFileForkedError, FatalBlobIOWriteError
+from azstoragetorch.exceptions import BlobFileForkedError
 
 __all__ = ["AsyncBlobIO", "aclose"]
 
@@ -177,7 +177,7 @@ class AsyncBlobIO(FileFace):
             return
         failure = self._file.failure()
         await self.abort()
-        if failure is not None and isinstance(error, Exception) and not isinstance(error, FatalBlobIOWriteError):
+        if failure is not None and isinstance(error, Exception) and type(error) is not type(failure):
             raise failure
 
     def __del__(self) -> None:

@@ -19,7 +19,7 @@ from azstoragetorch._bridge import at_exit, call, generation, run
 from azstoragetorch._face import FileFace, Mode, abandon, blob_file
 from azstoragetorch._transfer.cursor import ReadCursor, Steps, WriteCursor, byte_view
 from azstoragetorch._values.options import TransferOptions
-from azstoragetorch.exceptions import BlobFileForkedError, FatalBlobIOWriteError
+from azstoragetorch.exceptions import BlobFileForkedError
 
 __all__ = ["BlobIO"]
 
@@ -189,8 +189,10 @@ class BlobIO(FileFace, _BinaryFile):
         :raises CommitOutcomeUnknownError: if the service did not say whether it committed.
         :raises BlobServiceError: if the service refused to commit, as one of its subclasses.
         """
-        if self._forked and (self.closed or self.mode == "rb"):
-            self._file.closed = True  # a copy of the parent's file, whose transfers go on; there is nothing to commit
+        if (self._forked and self.closed) or (self.mode == "rb" and (self._forked or _exiting)):
+            # There is nothing to commit. In a child it is a copy of the parent's file, whose transfers go on; at exit,
+            # when wrappers such as io.TextIOWrapper close what they wrap, the event loop has ended them.
+            self._file.closed = True
             return
         with self._turn:
             self._drive(self._file.close())
@@ -215,7 +217,7 @@ class BlobIO(FileFace, _BinaryFile):
             return
         failure = self._file.failure()
         self.abort()
-        if failure is not None and isinstance(error, Exception) and not isinstance(error, FatalBlobIOWriteError):
+        if failure is not None and isinstance(error, Exception) and type(error) is not type(failure):
             # torch.save turns what write raised into "unexpected pos": the reason must not be lost behind it.
             raise failure
 
@@ -275,11 +277,14 @@ class BlobIO(FileFace, _BinaryFile):
 
 
 _writers: weakref.WeakSet[BlobIO] = weakref.WeakSet()
+_exiting = False
 
 
 @at_exit
 def _abandon_writers() -> None:
     """Tell about writers that are still open when the interpreter exits: they must not commit what may be half."""
+    global _exiting
+    _exiting = True
     for writer in list(_writers):
         file = writer._file
         if not file.closed and not writer._forked:

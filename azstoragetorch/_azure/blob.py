@@ -121,13 +121,15 @@ class AzureBlob:
             committed = await self._persist(self._committed_ids, "asking what was committed to")
         except AZStorageTorchError as error:
             silence = error
-        if committed == list(block_ids):
+        if block_ids and committed == list(block_ids):
             return
-        if silence is None or not unanswered:
+        # An empty list proves nothing: every blob written by Put Blob has one.
+        if not unanswered or (silence is None and block_ids):
             raise refusal
+        reason = f" ({silence})" if silence is not None else ""
         raise CommitOutcomeUnknownError(
-            f"committing {self.name} was not answered, and neither was the question what became of it ({silence}); "
-            f"the blob holds either its previous or the new content, whole. Read it before writing again"
+            f"committing {self.name} was not answered, and what became of it cannot be told{reason}; the blob holds "
+            f"either its previous or the new content, whole. Read it before writing again"
         ) from refusal
 
     async def exists(self) -> bool:

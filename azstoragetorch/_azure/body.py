@@ -67,7 +67,7 @@ def _md5(content: memoryview) -> dict[str, str]:
 
 
 def _crc64(content: memoryview) -> dict[str, str]:
-    from azure.storage.extensions import crc64  # an extra
+    from azure.storage.extensions.checksums import crc64  # an extra
 
     value = crc64.compute(bytes(content), 0)
     return {"x-ms-content-crc64": base64.b64encode(value.to_bytes(8, "little")).decode()}

@@ -72,6 +72,7 @@ class RangedGet:
         request.headers["x-ms-version"] = API_VERSION
         request.headers["x-ms-client-request-id"] = str(uuid.uuid4())
         request.headers["User-Agent"] = USER_AGENT
+        request.headers["Accept-Encoding"] = "identity"  # aiohttp offers gzip by itself; a proxy might take it up
         if self._etag is not None:
             request.headers["If-Match"] = self._etag
         self._stats.requests += 1
@@ -123,6 +124,8 @@ class RangedGet:
         if self._version is not None or start > self._offset:
             raise unusable("a range inside the blob was answered with 416")
         match = _PAST_END.fullmatch(headers.get("Content-Range", ""))
+        if match is not None and int(match[1]) > start:
+            raise unusable(f"a range that starts at {start} of {match[1]} bytes was answered with 416")
         if start == 0:
             return RangeRead(0, BlobVersion(0, headers.get("ETag")))
         return RangeRead(0, BlobVersion(int(match[1]), headers.get("ETag")) if match else None)

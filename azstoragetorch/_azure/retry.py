@@ -45,14 +45,14 @@ async def persist(
     """Call ``attempt`` until it succeeds or asking again cannot help.
 
     :param doing: start of every message, such as ``"reading https://..."``.
-    :param progress: bytes that arrived so far; new ones reset the count of broken answers.
+    :param progress: bytes that arrived so far; new ones reset the count of broken answers and the delay.
     :param failed: told of every failed attempt.
     :raises AZStorageTorchError: naming what happened last, at most ``options.deadline`` seconds from now.
     """
     clock = asyncio.get_running_loop().time
     start = clock()
     end = start + options.deadline
-    attempts = broken = 0
+    attempts = broken = fruitless = 0
     seen = progress()
     refused_since: float | None = None
     last: Failure | None = None
@@ -78,12 +78,13 @@ async def persist(
         if failure.kind is Kind.FINAL:
             raise failure.error(doing)
         if progress() > seen:
-            seen, broken, refused_since = progress(), 0, None
+            seen, broken, fruitless, refused_since = progress(), 0, 0, None
         broken += failure.kind is Kind.BROKEN
         refused_since = (refused_since or clock()) if failure.kind is Kind.REFUSED else None
         if broken >= BROKEN_ATTEMPTS or (refused_since is not None and clock() - refused_since > REFUSED_FOR):
             raise failure.error(doing, after)
-        delay = random.uniform(0, min(MAX_DELAY, FIRST_DELAY * 2 ** min(attempts - 1, 16)))
+        delay = random.uniform(0, min(MAX_DELAY, FIRST_DELAY * 2 ** min(fruitless, 16)))
+        fruitless += 1
         if failure.retry_after is not None:
             delay = min(failure.retry_after, MAX_RETRY_AFTER) + delay / 4
         if refused_since is not None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import ssl
 import urllib.request
 import weakref
@@ -27,7 +28,6 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import aiohttp
-import anyio.to_thread
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.pipeline import AsyncPipeline
 from azure.core.pipeline.transport import AsyncHttpResponse, HttpRequest
@@ -99,6 +99,9 @@ class Session:
         ca_file = os.fspath(options.ca_file) if options.ca_file is not None else None
         identity = url.sas if url.sas is not None else id(credential)
         key = (url.endpoint, url.sas is not None, identity, ca_file, options.connect_timeout, options.idle_timeout)
+        # Before the look: nothing may come between it and the entry below, or a hundred first requests would make
+        # a hundred accounts, and each would ask for a token of its own.
+        tls = await self._trust(ca_file)
         account = self._accounts.get(key)
         if account is not None:
             self._accounts.move_to_end(key)
@@ -107,7 +110,7 @@ class Session:
         transport = BlobTransport(
             self._http,
             authentication,
-            tls=await self._trust(ca_file),
+            tls=tls,
             proxy=self._proxy(url),
             connect_timeout=options.connect_timeout,
             idle_timeout=options.idle_timeout,
@@ -153,9 +156,8 @@ class Session:
         if context is None:
             # In a thread: reading the certificates takes up to 50 ms. As a future, so that many first requests
             # share one context: connections are pooled by it.
-            context = self._tls[ca_file] = asyncio.ensure_future(
-                anyio.to_thread.run_sync(lambda: ssl.create_default_context(cafile=ca_file))
-            )
+            # Not anyio's threads: their first use imports a module, and a child forked meanwhile keeps half of it.
+            context = self._tls[ca_file] = asyncio.get_running_loop().run_in_executor(None, _tls_context, ca_file)
         try:
             return await asyncio.shield(context)
         except OSError as error:
@@ -174,6 +176,13 @@ class Session:
 
             self._default = DefaultAzureCredential()
         return self._default
+
+
+def _tls_context(ca_file: str | None) -> ssl.SSLContext:
+    # The SDK names the platform in its User-Agent. The first to ask for that name starts a process, so it is asked for
+    # here, off the loop; from then on it is cached.
+    platform.platform()
+    return ssl.create_default_context(cafile=ca_file)
 
 
 _sessions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Session] = weakref.WeakKeyDictionary()

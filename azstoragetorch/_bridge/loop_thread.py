@@ -86,6 +86,10 @@ class Call:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._task = None
         if task.cancelled():
+            # Take its CancelledError out of the task. The frames it refers to hold the caller's buffer, and they may
+            # refer to the task (a TaskGroup does): a cycle, so the buffer would stay locked until the next collection.
+            with contextlib.suppress(asyncio.CancelledError):
+                task.exception()
             # Not CancelledError: the caller may itself run inside a task of another loop, which would take it
             # for its own cancellation.
             message = STOPPED if self._thread.stopping else "the operation was cancelled inside the event loop"

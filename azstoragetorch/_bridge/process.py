@@ -38,6 +38,7 @@ def run(func: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts) -> T:
 
     :raises RuntimeError: when called on the loop thread itself, where waiting would wait forever; when the
         interpreter exits; when the task was cancelled from inside the loop.
+    :raises SystemExit: in a daemon thread, when the interpreter exits.
     :raises BaseException: whatever the task raised.
     """
     thread = _thread
@@ -77,6 +78,8 @@ def run(func: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts) -> T:
         return result
     failure, pending.error = pending.error, None
     try:
+        if _exiting:
+            _end_daemon()
         raise failure
     finally:
         # The traceback refers to this frame: without this the exception would hold itself, and with it the
@@ -108,6 +111,7 @@ def _start() -> LoopThread:
     global _thread
     with _lock:
         if _exiting:
+            _end_daemon()
             raise RuntimeError("the interpreter is exiting: azstoragetorch no longer reads or writes blobs")
         if _thread is None or _thread.ended:
             fresh = LoopThread()
@@ -121,6 +125,16 @@ def _start() -> LoopThread:
                 atexit.unregister(_exit)
                 atexit.register(_exit)
         return _thread
+
+
+def _end_daemon() -> None:
+    """End the calling thread while the interpreter exits, if it is a daemon: Python stops those without a word too.
+
+    What the exit broke is no error of theirs, and its traceback would be noise. Of all exceptions only this one lets
+    a thread clean up and end silently.
+    """
+    if threading.current_thread().daemon:
+        raise SystemExit("the interpreter is exiting") from None
 
 
 def _exit() -> None:

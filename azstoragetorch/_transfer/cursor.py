@@ -10,6 +10,7 @@ Not safe for two drivers at once: the faces hold a lock.
 from __future__ import annotations
 
 import io
+import operator
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, SupportsIndex, TypeAlias, TypeVar
 
@@ -88,6 +89,53 @@ class ReadCursor:
 
     def readinto(self, view: memoryview) -> Steps[int]:
         """Fill ``view`` and return how many bytes that took, fewer than its length only at the end."""
+        return (yield from self._whole(self._fill(view)))
+
+    def readline(self, limit: int | None = -1) -> Steps[bytes]:
+        """Read up to and with the next newline, at most ``limit`` bytes if it is not negative."""
+        return (yield from self._whole(self._line(limit)))
+
+    def peek(self, size: int = 0) -> Steps[bytes]:
+        """Return bytes from the position on without moving it: some of what is at hand, none only at the end."""
+        if not (yield from self._look(max(size, 1))):
+            return b""
+        window = self._window
+        assert window is not None
+        start = self.position - window.start
+        stop = min(window.stop - window.start, start + (size if size > 0 else PEEK))
+        return bytes(memoryview(window.buffer)[start:stop])
+
+    def seek(self, offset: SupportsIndex, whence: int = 0) -> Steps[int]:
+        """Move the position and return it; asks the service nothing unless the end is needed and not known."""
+        offset = operator.index(offset)
+        if whence == io.SEEK_SET:
+            if offset < 0:
+                raise ValueError(f"negative seek value {offset}")
+        elif whence == io.SEEK_CUR:
+            offset += self.position
+        elif whence == io.SEEK_END:
+            size = self.download.known_size
+            offset += size if size is not None else (yield self.download.size, (0, 1))
+        else:
+            raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
+        self.position = max(0, offset)
+        return self.position
+
+    def close(self) -> Steps[None]:
+        """End every request and free every buffer, the one the position is in included."""
+        self._window = None
+        yield self.download.aclose, ()
+
+    def _whole(self, steps: Steps[_T]) -> Steps[_T]:
+        """Take ``steps``, or none of them: a read that fails or is cancelled half-way leaves the position alone."""
+        position = self.position
+        try:
+            return (yield from steps)
+        except BaseException:
+            self.position = position
+            raise
+
+    def _fill(self, view: memoryview) -> Steps[int]:
         filled = 0
         while filled < len(view):
             window, position = self._window, self.position
@@ -107,8 +155,7 @@ class ReadCursor:
             self.position = position + count
         return filled
 
-    def readline(self, limit: int | None = -1) -> Steps[bytes]:
-        """Read up to and with the next newline, at most ``limit`` bytes if it is not negative."""
+    def _line(self, limit: int | None) -> Steps[bytes]:
         parts: list[bytes] = []
         left = limit if limit is not None and limit >= 0 else None
         while left is None or left > 0:
@@ -129,37 +176,6 @@ class ReadCursor:
             if left is not None:
                 left -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def peek(self, size: int = 0) -> Steps[bytes]:
-        """Return bytes from the position on without moving it: some of what is at hand, none only at the end."""
-        if not (yield from self._look(max(size, 1))):
-            return b""
-        window = self._window
-        assert window is not None
-        start = self.position - window.start
-        stop = min(window.stop - window.start, start + (size if size > 0 else PEEK))
-        return bytes(memoryview(window.buffer)[start:stop])
-
-    def seek(self, offset: SupportsIndex, whence: int = 0) -> Steps[int]:
-        """Move the position and return it; asks the service nothing unless the end is needed and not known."""
-        offset = offset.__index__()
-        if whence == io.SEEK_SET:
-            if offset < 0:
-                raise ValueError(f"negative seek value {offset}")
-        elif whence == io.SEEK_CUR:
-            offset += self.position
-        elif whence == io.SEEK_END:
-            size = self.download.known_size
-            offset += size if size is not None else (yield self.download.size, (0, 1))
-        else:
-            raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
-        self.position = max(0, offset)
-        return self.position
-
-    def close(self) -> Steps[None]:
-        """End every request and free every buffer, the one the position is in included."""
-        self._window = None
-        yield self.download.aclose, ()
 
     def _left(self, want: int) -> Steps[int]:
         size = self.download.known_size

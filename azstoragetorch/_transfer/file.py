@@ -12,7 +12,7 @@ from azstoragetorch._transfer.content import Connect, Download, Upload
 from azstoragetorch._transfer.cursor import ReadCursor, Steps, WriteCursor
 from azstoragetorch._values.options import TransferOptions
 from azstoragetorch._values.stats import TransferStats
-from azstoragetorch.exceptions import FatalBlobIOWriteError, UncommittedBlobWarning
+from azstoragetorch.exceptions import BlobExistsError, FatalBlobIOWriteError, UncommittedBlobWarning
 
 __all__ = ["BlobFile", "Mode", "drive"]
 
@@ -124,13 +124,13 @@ class BlobFile:
         else:
             yield from self.written().abort()
 
-    def failure(self) -> FatalBlobIOWriteError | None:
-        """Return why writing cannot go on, if it cannot."""
+    def failure(self) -> FatalBlobIOWriteError | BlobExistsError | None:
+        """Return why writing cannot go on, if it cannot; that the name is taken is a reason of its own."""
         if self._writing is not None:
             try:
                 self._writing.upload.check()
             except FatalBlobIOWriteError as error:
-                return error
+                return error.__cause__ if isinstance(error.__cause__, BlobExistsError) else error
         return None
 
     def warn_uncommitted(self, how: str) -> None:

@@ -85,7 +85,7 @@ class Memory:
         self._pool = BufferPool(_KEEP)
         self._waiters: deque[tuple[int, int, asyncio.Future[None]]] = deque()
         self._holders: weakref.WeakSet[SparesMemory] = weakref.WeakSet()
-        self._trim: asyncio.TimerHandle | None = None
+        self._trimming = False
         self._waking = False
 
     @classmethod
@@ -148,11 +148,13 @@ class Memory:
     def _account(self, size: int) -> None:
         self.used += size
         self.peak = max(self.peak, self.used)
-        if self.used == 0 and self._trim is None:
-            self._trim = asyncio.get_running_loop().call_later(_LINGER, self._trim_pool)
+        if self.used == 0 and not self._trimming:
+            # The handle is not kept: it refers to the loop, the weak key that this account has to end with.
+            self._trimming = True
+            asyncio.get_running_loop().call_later(_LINGER, self._trim_pool)
 
     def _trim_pool(self) -> None:
-        self._trim = None
+        self._trimming = False
         if self.used == 0:
             self._pool.clear()
 

@@ -14,7 +14,8 @@ from typing import Any
 from azstoragetorch._transfer.remote import RemoteBlob
 from azstoragetorch._values.options import TransferOptions
 from azstoragetorch._values.ranges import split
-from azstoragetorch._values.version import BlobVersion
+from azstoragetorch._values.version import BlobVersion, RangeRead
+from azstoragetorch.exceptions import BlobIntegrityError
 
 __all__ = ["Reader", "siblings"]
 
@@ -46,6 +47,7 @@ class Reader:
                     return 0
                 async with self._slots:
                     read = await self.blob.read_into(view, offset, etag=self.version.etag)
+                self._check(read, offset, len(view))
                 return read.filled
             if self._leader is not None:
                 # Shielded: the future is shared, one cancelled waiter must not end the wait of the others.
@@ -101,6 +103,14 @@ class Reader:
         if self._leader is not None and not self._leader.done():
             self._leader.set_result(None)
 
+    def _check(self, read: RangeRead, offset: int, want: int) -> None:
+        # One of the two answers is wrong about the size. Believing either could cut the end of the blob off.
+        assert self.version is not None
+        size = self.version.size
+        if read.filled != min(want, size - offset) or (read.version is not None and read.version.size != size):
+            says = read.version.size if read.version is not None else offset
+            raise BlobIntegrityError(f"reading {self.blob.name}: its size is {size} and then {says} bytes in one version")
+
     @asynccontextmanager
     async def _leading(self) -> AsyncIterator[None]:
         leader = self._leader = asyncio.get_running_loop().create_future()
@@ -123,4 +133,7 @@ async def siblings() -> AsyncIterator[asyncio.TaskGroup]:
         first = errors.exceptions[0]
     if first is not None:
         # Outside the except block, so that the error does not drag the group along as its context.
-        raise first
+        try:
+            raise first
+        finally:
+            first = None  # its traceback holds this frame: a cycle would keep the caller's memory exported

@@ -9,6 +9,7 @@ https://learn.microsoft.com/rest/api/storageservices/put-block-list
 from __future__ import annotations
 
 import asyncio
+import functools
 import uuid
 
 from azstoragetorch._transfer.memory import Lease, Memory
@@ -76,7 +77,7 @@ class BlockWriter:
         self._create_only = create_only
         self._slots = asyncio.Semaphore(options.in_flight)
         self._ids: list[str] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[bool]] = set()
         self._cause: AZStorageTorchError | None = None
         self._settled = False
         self._filling: Block | None = None  # whoever fills it may be interrupted and forget it
@@ -125,7 +126,7 @@ class BlockWriter:
             block.lease.resume()
         task = asyncio.create_task(self._stage(number, block))
         self._tasks.add(task)
-        task.add_done_callback(self._staged)
+        task.add_done_callback(functools.partial(self._staged, block))
 
     async def settle(self) -> None:
         """Wait until every submitted block is staged.
@@ -179,19 +180,17 @@ class BlockWriter:
                 f"previous content. First error: {self._cause}"
             ) from self._cause
 
-    async def _stage(self, number: int, block: Block) -> None:
-        reuse = False
-        try:
-            reuse = await self.blob.stage(self._ids[number], memoryview(block.buffer)[: block.filled])
-        finally:
-            # Not reused after a failed attempt: its connection may still send from the buffer.
-            block.free(reuse=reuse)
+    async def _stage(self, number: int, block: Block) -> bool:
+        return await self.blob.stage(self._ids[number], memoryview(block.buffer)[: block.filled])
 
-    def _staged(self, task: asyncio.Task[None]) -> None:
+    def _staged(self, block: Block, task: asyncio.Task[bool]) -> None:
+        # Here and not in the task, which never runs at all when it is cancelled before its first step.
         self._tasks.discard(task)
         self._slots.release()
+        error = None if task.cancelled() else task.exception()
+        # Not reused after a failed attempt: its connection may still send from the buffer.
+        block.free(reuse=not task.cancelled() and error is None and task.result())
         if not task.cancelled():
-            error = task.exception()
             if isinstance(error, AZStorageTorchError):
                 self._fail(error)
             elif error is not None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from azstoragetorch import TransferOptions
-from azstoragetorch.exceptions import FatalBlobIOWriteError, UncommittedBlobWarning
 from azstoragetorch._face import Mode
+from azstoragetorch.exceptions import FatalBlobIOWriteError, UncommittedBlobWarning
 from azstoragetorch.io import BlobIO
 from tests.blobserver import BlobServer, Hold, Status, on
 from tests.files.leaks import Leaks, no_leaks
@@ -125,7 +125,6 @@ def test_collected_writer_publishes_nothing_and_says_so(
 
     with caplog.at_level(logging.ERROR), pytest.warns(UncommittedBlobWarning, match=server.url("model")):
         del file
-        gc.collect()
 
     leaks.wait()
     assert [record.levelno for record in caplog.records] == [logging.ERROR]

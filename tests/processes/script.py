@@ -7,6 +7,7 @@ other takes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -69,6 +70,8 @@ class Script:
         assert self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
         self._since = time.monotonic()
+        self.took = 0.0
+        """Seconds from the line or signal before the last line to that line."""
 
     def __enter__(self) -> Script:
         return self
@@ -76,10 +79,8 @@ class Script:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
         self._stdin.close()
         self._stdout.close()
@@ -95,7 +96,8 @@ class Script:
         """Wait for the next line that the script prints."""
         line = self._stdout.readline()
         assert line, f"the script ended with {self._process.wait()}: {self.stderr}"
-        self._since = time.monotonic()
+        now = time.monotonic()
+        self.took, self._since = now - self._since, now
         return line.rstrip("\n")
 
     def go(self) -> None:
@@ -108,12 +110,8 @@ class Script:
         self._since = time.monotonic()
         self._process.send_signal(number)
 
-    def since(self) -> float:
-        """Seconds since the last line or signal."""
-        return time.monotonic() - self._since
-
     def end(self) -> Ended:
         """Wait for the end of the script and of everything it started."""
         status = self._process.wait()
-        seconds = self.since()
+        seconds = time.monotonic() - self._since
         return Ended(status, self._stdout.read().splitlines(), self.stderr, seconds)

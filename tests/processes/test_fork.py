@@ -63,7 +63,6 @@ wait()
 def child():
     "Everything that a child may try; with fresh files it has the same library as anybody."
     reads_and_writes("source", {SIZE}, f"copy-{{os.getpid()}}")
-    lines = open(os.devnull)
     for reader in (inflight, half_read, unused_reader):
         buffer = bytearray(10)
         count = refused(
@@ -248,7 +247,6 @@ def test_fork_from_a_running_loop_with_async_files(blobs: BlobServer, tmp_path: 
         f"""
         async def read_and_write(copy):
             async with async_file("source") as source, async_file(copy, "wb") as target:
-                assert await source.write(b"") if False else True
                 data = await source.read()
                 assert data == content({SIZE})
                 await target.write(data)
@@ -288,7 +286,6 @@ def test_fork_from_a_running_loop_with_async_files(blobs: BlobServer, tmp_path: 
             small = files["small"] = async_file("small", "wb")
             await small.write(b"small")
             files["left open"] = async_file("left", "wb")
-            files["left open"].write
             say("busy")
             await asyncio.to_thread(wait)
             process = multiprocessing.get_context("fork").Process(target=child)
@@ -335,7 +332,7 @@ def test_many_forks_beside_a_busy_reader(blobs: BlobServer, tmp_path: Path) -> N
                     rounds.append(source.read() == content({SIZE}))
 
         rounds, enough = [], threading.Event()
-        thread = threading.Thread(target=read_all_the_time)
+        thread = threading.Thread(target=read_all_the_time, daemon=True)
         thread.start()
         children = []
         for number in range(12):
@@ -357,9 +354,7 @@ def test_many_forks_beside_a_busy_reader(blobs: BlobServer, tmp_path: Path) -> N
         script.end().silently()
 
 
-def test_writer_of_a_child_that_leaves_it_open_warns_there_and_nowhere_else(
-    server: BlobServer, tmp_path: Path
-) -> None:
+def test_writer_of_a_child_that_leaves_it_open_warns_there_and_nowhere_else(server: BlobServer, tmp_path: Path) -> None:
     """The warning belongs to the process that opened the file; the parent's open writer is not the child's."""
     with Script(
         """

@@ -60,3 +60,18 @@ def test_cleared_pool_starts_over() -> None:
 
     assert pool.take(100) is kept
     assert pool.take(100) is not forgotten
+
+
+def test_shrinking_lets_buffers_go_until_few_enough_are_kept() -> None:
+    """Kept buffers count as memory too: they make way for buffers of another size."""
+    pool = BufferPool(keep=100)
+    old, new = bytearray(40), bytearray(30)
+    pool.give(old)
+    pool.give(new)
+
+    pool.shrink(70)
+    assert pool.take(30) is new
+    pool.give(new)
+    pool.shrink(69)
+    assert pool.take(40) is not old
+    assert pool.take(30) is new

@@ -20,9 +20,11 @@ class Holder:
     def __init__(self, *leases: Lease) -> None:
         self.leases = list(leases)
 
-    def spare(self) -> None:
-        while self.leases:
-            self.leases.pop().free()
+    def spare(self) -> bool:
+        if not self.leases:
+            return False
+        self.leases.pop().free()
+        return True
 
 
 def idle(memory: Memory, size: int) -> Lease:
@@ -240,8 +242,9 @@ async def test_collected_holder_is_forgotten() -> None:
     asked = []
 
     class Noted(Holder):
-        def spare(self) -> None:
+        def spare(self) -> bool:
             asked.append(self)
+            return False
 
     memory.add_holder(Noted())
     gc.collect()
