@@ -60,13 +60,13 @@ class Download(_Lazy):
         """See :meth:`Readahead.size`."""
         return await (await self._opened()).size(offset, want)
 
-    async def segment(self, offset: int, want: int) -> Segment | None:
+    async def segment(self, offset: int, want: int, run: int) -> Segment | None:
         """See :meth:`Readahead.segment`."""
-        return await (await self._opened()).segment(offset, want)
+        return await (await self._opened()).segment(offset, want, run)
 
-    async def read_into(self, view: memoryview, offset: int) -> int:
+    async def read_into(self, view: memoryview, offset: int, run: int) -> int:
         """See :meth:`Readahead.read_into`."""
-        return await (await self._opened()).read_into(view, offset)
+        return await (await self._opened()).read_into(view, offset, run)
 
     async def aclose(self) -> None:
         """End every request and free every buffer, the segment the caller got last included."""
@@ -94,8 +94,13 @@ class Upload(_Lazy):
         """Return the block to fill first; needs no loop."""
         return Block(self._options.block_size)
 
+    @property
+    def started(self) -> bool:
+        """Whether anything was handed to the event loop."""
+        return self._writer is not None
+
     def interrupt(self, error: BaseException) -> None:
-        """Say that a write ended in ``error``: what was taken of it is not known, so nothing may be committed."""
+        """Say that an operation ended in ``error``: what was taken is not known, so nothing may be committed."""
         if self._broken is None:
             self._broken = type(error).__name__
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any, SupportsIndex, TypeAlias, TypeVar
 
 from azstoragetorch._transfer.content import Download, Upload
-from azstoragetorch._transfer.readahead import Segment
+from azstoragetorch._transfer.readahead import GAP, Segment
 from azstoragetorch._transfer.writer import Block
 from azstoragetorch._values.options import KiB
 
@@ -53,13 +53,16 @@ class ReadCursor:
         self.download = download
         self.position = 0
         self._window: Segment | None = None
+        self._consumed = 0
+        self._end = 0
 
     def read(self, size: int | None = -1) -> Steps[bytes]:
         """Read ``size`` bytes, fewer only at the end; all that is left if it is negative or ``None``."""
         window, position = self._window, self.position
-        if size is not None and size >= 0:
+        size = operator.index(size) if size is not None else -1
+        if size >= 0:
             if window is not None and window.start <= position and position + size <= window.stop:
-                self.position = position + size
+                self._consume(size)
                 return bytes(memoryview(window.buffer)[position - window.start : position - window.start + size])
             if size == 0:
                 return b""
@@ -83,8 +86,9 @@ class ReadCursor:
 
     def read1(self, size: int = -1) -> Steps[bytes]:
         """Read ``size`` bytes; if it is negative, what is at hand, at least one byte before the end."""
-        if size < 0:
-            size = len((yield from self.peek(self.download.direct)))
+        if operator.index(size) < 0:
+            yield from self._look(self.download.direct)
+            size = self._window.stop - self.position if self._window is not None else 0
         return (yield from self.read(size))
 
     def readinto(self, view: memoryview) -> Steps[int]:
@@ -144,20 +148,21 @@ class ReadCursor:
                 start = position - window.start
                 view[filled : filled + count] = memoryview(window.buffer)[start : start + count]
             elif len(view) - filled >= self.download.direct:
-                received: int = yield self.download.read_into, (view[filled:], position)
-                self.position = position + received
+                received: int = yield self.download.read_into, (view[filled:], position, self._run)
+                self._consume(received)
                 return filled + received
             elif (yield from self._look(len(view) - filled)):
                 continue
             else:
                 break
             filled += count
-            self.position = position + count
+            self._consume(count)
         return filled
 
     def _line(self, limit: int | None) -> Steps[bytes]:
         parts: list[bytes] = []
-        left = limit if limit is not None and limit >= 0 else None
+        most = operator.index(limit) if limit is not None else -1
+        left = most if most >= 0 else None
         while left is None or left > 0:
             if not (yield from self._look(PEEK)):
                 break
@@ -170,12 +175,21 @@ class ReadCursor:
             end = window.buffer.find(b"\n", start, stop) + 1
             part = bytes(memoryview(window.buffer)[start : end or stop])
             parts.append(part)
-            self.position += len(part)
+            self._consume(len(part))
             if end:
                 break
             if left is not None:
                 left -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    @property
+    def _run(self) -> int:
+        """Bytes consumed up to the position since the last jump: how sure it is that the reader goes on."""
+        return self._consumed if self._end <= self.position <= self._end + GAP else 0
+
+    def _consume(self, count: int) -> None:
+        self._consumed = self._run + count
+        self.position = self._end = self.position + count
 
     def _left(self, want: int) -> Steps[int]:
         size = self.download.known_size
@@ -192,7 +206,7 @@ class ReadCursor:
         if size is not None and position >= size:
             return False
         self._window = None
-        self._window = yield self.download.segment, (position, want)
+        self._window = yield self.download.segment, (position, want, self._run)
         return self._window is not None
 
 
@@ -210,15 +224,11 @@ class WriteCursor:
         block = self._block if self._block is not None else self.upload.first_block()
         self._block = block
         done = 0
-        try:
-            while done < len(view):
-                # A full block leaves when more comes, not before: content of exactly one block is one Put Blob.
-                if block.full:
-                    block = self._block = yield self.upload.submit, (block,)
-                done += block.fill(view[done:])
-        except BaseException as error:
-            self.upload.interrupt(error)
-            raise
+        while done < len(view):
+            # A full block leaves when more comes, not before: content of exactly one block is one Put Blob.
+            if block.full:
+                block = yield from self._submit(block)
+            done += block.fill(view[done:])
         self.position += done
         return done
 
@@ -226,8 +236,9 @@ class WriteCursor:
         """Wait until every full block is staged; the unfinished one stays here."""
         self.upload.check()
         if self._block is not None and self._block.full:
-            self._block = yield self.upload.submit, (self._block,)
-        yield self.upload.settle, ()
+            yield from self._submit(self._block)
+        if self.upload.started:
+            yield self.upload.settle, ()
 
     def commit(self) -> Steps[None]:
         """Publish everything that was written."""
@@ -239,3 +250,13 @@ class WriteCursor:
         """End every request and publish nothing."""
         self._block = None  # its memory is given back by the loop, whose account it is
         yield self.upload.abort, ()
+
+    def _submit(self, block: Block) -> Steps[Block]:
+        self._block = None  # never offered twice: after an interrupt nobody can tell whether it was taken
+        try:
+            fresh: Block = yield self.upload.submit, (block,)
+        except BaseException as error:
+            self.upload.interrupt(error)
+            raise
+        self._block = fresh
+        return fresh

@@ -153,6 +153,7 @@ async def drive(steps: Steps[_T]) -> _T:
             try:
                 result = await step[0](*step[1])
             except BaseException as error:
+                del step  # tracebacks refer to this frame: it must not hold the memory longer than its owner
                 step = steps.throw(error)
             else:
                 del step  # it may hold a view of memory that the operation is about to hand out

@@ -29,7 +29,7 @@ _KEEP = 160 * 1024 * 1024
 """Bytes of freed buffers kept for reuse while transfers run: the 16 ranges of a window and some more."""
 
 _LINGER = 5.0
-"""Seconds after the last lease ended until kept buffers are freed: longer than the pause between two checkpoint
+"""Seconds after leases came down to none until kept buffers are freed: longer than the pause between two checkpoint
 shards, short enough that an idle process holds nothing."""
 
 
@@ -43,9 +43,10 @@ class SparesMemory(Protocol):
 class Lease:
     """A buffer of the account; it belongs to the holder until :meth:`free`."""
 
-    __slots__ = ("_active", "_memory", "buffer")
+    __slots__ = ("_active", "_memory", "buffer", "size")
 
-    def __init__(self, memory: Memory, buffer: bytearray) -> None:
+    def __init__(self, memory: Memory, size: int, buffer: bytearray) -> None:
+        self.size = size
         self.buffer = buffer
         self._memory: Memory | None = memory
         self._active = True
@@ -54,13 +55,13 @@ class Lease:
         """Say that no request uses the buffer any more, while its holder keeps it."""
         if self._active and self._memory is not None:
             self._active = False
-            self._memory._settled(len(self.buffer))
+            self._memory._settled(self.size)
 
     def resume(self) -> None:
         """Say that a request uses the buffer again."""
         if not self._active and self._memory is not None:
             self._active = True
-            self._memory._resumed(len(self.buffer))
+            self._memory._resumed(self.size)
 
     def free(self, *, reuse: bool = True) -> None:
         """End the lease; does nothing the second time.
@@ -69,8 +70,8 @@ class Lease:
         """
         memory, self._memory = self._memory, None
         if memory is not None:
-            memory._freed(self.buffer, active=self._active, reuse=reuse)
-            self.buffer = bytearray()
+            buffer, self.buffer = self.buffer, bytearray()
+            memory._freed(self.size, buffer if reuse else None, active=self._active)
 
 
 class Memory:
@@ -105,10 +106,21 @@ class Memory:
         """Lease ``size`` bytes if that fits ``limit`` and nobody waits, else return ``None``."""
         if self._waiters or self.used + size > limit:
             return None
-        return self._grant(size, limit)
+        self._enter(size)
+        return self._lease(size, limit)
+
+    async def reserve(self, size: int, limit: int) -> Lease:
+        """Like :meth:`take` for ``size`` bytes that somebody else allocates: the lease has no buffer."""
+        await self._admit(size, limit)
+        return Lease(self, size, bytearray())
 
     async def take(self, size: int, limit: int) -> Lease:
         """Lease ``size`` bytes, waiting for transfers to end while more than ``limit`` would be in use."""
+        await self._admit(size, limit)
+        return self._lease(size, limit)
+
+    async def _admit(self, size: int, limit: int) -> None:
+        """Wait until ``size`` bytes may be leased, and enter them as active."""
         if self._waiters or not self._admits(size, limit):
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             entry = (size, limit, waiter)
@@ -123,18 +135,17 @@ class Memory:
                     self._waiters.remove(entry)
                 self._wake()
                 raise
-            return self._lease(size, limit)
-        return self._grant(size, limit)
+        else:
+            self._enter(size)
 
-    def _grant(self, size: int, limit: int) -> Lease:
+    def _enter(self, size: int) -> None:
         self._account(size)
         self._active += size
-        return self._lease(size, limit)
 
     def _lease(self, size: int, limit: int) -> Lease:
         buffer = self._pool.take(size)
         self._pool.shrink(limit - self.used)  # what is kept for reuse counts as well
-        return Lease(self, buffer)
+        return Lease(self, size, buffer)
 
     def _admits(self, size: int, limit: int) -> bool:
         if self.used + size <= limit:
@@ -165,12 +176,11 @@ class Memory:
     def _resumed(self, size: int) -> None:
         self._active += size
 
-    def _freed(self, buffer: bytearray, *, active: bool, reuse: bool) -> None:
-        size = len(buffer)
+    def _freed(self, size: int, buffer: bytearray | None, *, active: bool) -> None:
         if active:
             self._active -= size
         self._account(-size)
-        if reuse:
+        if buffer:
             self._pool.give(buffer)
         self._wake()
 
@@ -185,8 +195,7 @@ class Memory:
                 if not waiter.done():
                     if not self._admits(size, limit):
                         return
-                    self._account(size)
-                    self._active += size
+                    self._enter(size)
                     waiter.set_result(None)
                 self._waiters.popleft()
         finally:

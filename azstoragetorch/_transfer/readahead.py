@@ -5,8 +5,8 @@
 *Goals*: a reader that goes forward never waits for a round trip; a reader that jumps about pays for little more than
 it reads; the start and the end of a blob, where containers of tensors keep their indexes, are fetched once.
 
-*Plan*: a *segment* is a run of bytes in one leased buffer, being fetched or fetched; segments never overlap. Which
-bytes the next miss fetches depends on how far the reader has come without a jump (``_run``):
+*Plan*: a *segment* is a stretch of bytes in one leased buffer, being fetched or fetched; segments never overlap. Which
+bytes a miss fetches depends on the *run*, the bytes that were consumed since the reader last jumped:
 
     miss inside the first or last EDGE bytes      that whole edge, kept until the file closes
     run shorter than STREAM                       what is wanted, PROBE bytes at least
@@ -28,7 +28,7 @@ from azstoragetorch._transfer.memory import Lease, Memory
 from azstoragetorch._transfer.reader import Reader, siblings
 from azstoragetorch._values.options import KiB, TransferOptions
 
-__all__ = ["Readahead", "Segment"]
+__all__ = ["GAP", "Readahead", "Segment"]
 
 EDGE = 512 * KiB
 """Start and end of the blob. A torch.save file keeps its pickle in the first kilobytes and its central directory, about
@@ -76,11 +76,10 @@ class Readahead:
         self._limit = options.memory_budget
         self._range_size = options.range_size
         self._edge = min(EDGE, options.range_size)
+        self._probe = min(PROBE, options.range_size)
         self._depth = options.readahead * options.range_size
         self._segments: list[Segment] = []
         self._lent: Segment | None = None
-        self._run_start = 0
-        self._next = 0
         self._closed = False
         memory.add_holder(self)
 
@@ -91,12 +90,11 @@ class Readahead:
         :param want: bytes it will read.
         """
         while self.reader.version is None:
-            self._note(offset)
-            segment = await self._cover(offset, want)
+            self._pass_by(offset, 0)
+            segment = await self._cover(offset, want, 0)
             segment.held += 1
             try:
-                while not self.reader.opened and not segment.task.done():
-                    await asyncio.wait([segment.task, *self.reader.opening()], return_when=asyncio.FIRST_COMPLETED)
+                await self.reader.wait_opened(segment.task)
                 if segment.task.done() and not segment.task.cancelled():
                     segment.task.result()
             finally:
@@ -107,33 +105,32 @@ class Readahead:
                 offset, want = 0, 1  # past the end, and the service did not say where the end is
         return self.reader.version.size
 
-    async def segment(self, offset: int, want: int) -> Segment | None:
+    async def segment(self, offset: int, want: int, run: int) -> Segment | None:
         """Return the fetched segment that contains byte ``offset``, or ``None`` at the end.
 
         It is the caller's until the next call; the one of the call before is not.
 
         :param want: bytes the caller would like from there; a hint, the segment may hold more or fewer.
+        :param run: bytes it has consumed up to there since it last jumped.
         """
         if self._lent is not None:
             lent, self._lent = self._lent, None
             self._let_go(lent)
-        self._note(offset)
+        self._pass_by(offset, run)
         version = self.reader.version
         if version is not None and offset < version.size:
             # The window starts beside the range that is waited for, not a round trip and a transfer later.
-            self._next = (await self._cover(offset, want)).stop
-            self._extend(offset - self._run_start)
-        segment = self._lent = await self._demand(offset, want)
-        if segment is not None:
-            self._next = segment.stop
-        return segment
+            self._extend((await self._cover(offset, want, run)).stop, run)
+        self._lent = await self._demand(offset, want, run)
+        return self._lent
 
-    async def read_into(self, view: memoryview, offset: int) -> int:
+    async def read_into(self, view: memoryview, offset: int, run: int) -> int:
         """Fill ``view`` from byte ``offset``.
 
+        :param run: bytes the caller has consumed up to there since it last jumped.
         :return: bytes filled, short only at the end of the blob.
         """
-        self._note(offset)
+        self._pass_by(offset, run)
         version = self.reader.version
         if version is None and len(view) >= self._range_size and not self._segments:
             filled = await self.reader.read_at(offset, view)
@@ -142,9 +139,8 @@ class Readahead:
             filled = max(0, min(len(view), size - offset))
             async with siblings() as group:
                 for part in self._parts(offset, offset + filled):
-                    group.create_task(self._copy(view[part.start - offset : part.stop - offset], part.start))
-        self._next = offset + filled
-        self._extend(offset - self._run_start)
+                    group.create_task(self._copy(view[part.start - offset : part.stop - offset], part.start, run))
+        self._extend(offset + filled, run)
         return filled
 
     def _parts(self, start: int, stop: int) -> Iterator[range]:
@@ -158,11 +154,11 @@ class Readahead:
             yield range(start, min(cut, stop))
             start = cut
 
-    async def _copy(self, view: memoryview, offset: int) -> None:
+    async def _copy(self, view: memoryview, offset: int, run: int) -> None:
         if len(view) >= self._range_size and not any(s.start <= offset < s.stop for s in self._segments):
             await self.reader.read_at(offset, view)
             return
-        while len(view) and (segment := await self._demand(offset, len(view))) is not None:
+        while len(view) and (segment := await self._demand(offset, len(view), run)) is not None:
             count = min(segment.stop - offset, len(view))
             start = offset - segment.start
             view[:count] = memoryview(segment.buffer)[start : start + count]
@@ -193,23 +189,21 @@ class Readahead:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _note(self, offset: int) -> None:
-        """Follow the reader to ``offset``: go on with its run, or start a new one and let the old window go."""
-        if self._next <= offset <= self._next + GAP:
-            passed = [s for s in self._segments if s.stop <= offset and not s.pinned]
-        else:
-            self._run_start = offset
-            passed = [s for s in self._segments if not s.pinned and not s.start <= offset < s.stop]
+    def _pass_by(self, offset: int, run: int) -> None:
+        """Let go what a reader that has come to ``offset`` left behind; after a jump (no run), its window ahead too."""
+        passed = [
+            s for s in self._segments if not s.pinned and (s.stop <= offset or (run == 0 and not s.start <= offset))
+        ]
         for segment in passed:
             self._forget(segment)
 
-    async def _demand(self, offset: int, want: int) -> Segment | None:
+    async def _demand(self, offset: int, want: int, run: int) -> Segment | None:
         """Return the segment that contains ``offset``, fetched and held, or ``None`` at the end of the blob."""
         while True:
             version = self.reader.version
             if version is not None and offset >= version.size:
                 return None
-            segment = await self._cover(offset, want)
+            segment = await self._cover(offset, want, run)
             segment.held += 1  # so that it is not spared between its end and our turn
             try:
                 await asyncio.wait({segment.task})
@@ -222,21 +216,21 @@ class Readahead:
             finally:
                 self._let_go(segment)
 
-    async def _cover(self, offset: int, want: int) -> Segment:
+    async def _cover(self, offset: int, want: int, run: int) -> Segment:
         """Return the segment of ``offset``, starting one if there is none."""
         while True:
             segment = next((s for s in self._segments if s.start <= offset < s.stop), None)
             if segment is not None:
                 return segment
-            start, stop, pinned = self._plan(offset, want)
+            start, stop, pinned = self._plan(offset, want, run)
             lease = await self._memory.take(self._buffer_size(stop - start), self._limit)
-            if self._plan(offset, want) == (start, stop, pinned) and not self._closed:
+            if self._plan(offset, want, run) == (start, stop, pinned) and not self._closed:
                 return self._start(start, stop, lease, pinned)
             lease.free()  # what is fetched changed while we waited for memory
             if self._closed:
                 raise ValueError("I/O operation on closed file.")
 
-    def _plan(self, offset: int, want: int) -> tuple[int, int, bool]:
+    def _plan(self, offset: int, want: int, run: int) -> tuple[int, int, bool]:
         """Return which bytes a miss at ``offset`` fetches, and whether they are an edge."""
         version = self.reader.version
         size = version.size if version is not None else None
@@ -245,10 +239,10 @@ class Readahead:
             start, stop, pinned = 0, max(self._edge, offset + want), offset + want <= self._edge
         elif size is not None and offset >= size - self._edge:
             start, stop, pinned = size - self._edge, size, True
-        elif offset - self._run_start >= STREAM:
+        elif self._depth and run >= STREAM:
             start, stop, pinned = offset, offset - offset % self._range_size + self._range_size, False
         else:
-            start, stop, pinned = offset, offset + max(want, min(PROBE, self._range_size)), False
+            start, stop, pinned = offset, offset + max(want, self._probe), False
         for other in self._segments:
             if other.stop <= offset:
                 start = max(start, other.stop)
@@ -256,12 +250,11 @@ class Readahead:
                 stop = min(stop, other.start)
         return start, (stop if size is None else min(stop, size)), pinned
 
-    def _extend(self, run: int) -> None:
-        """Start fetching the window ahead, as far as a run of this length and the memory allow."""
+    def _extend(self, offset: int, run: int) -> None:
+        """Start fetching the window from ``offset`` on, as far as a run of this length and the memory allow."""
         version = self.reader.version
         if self._closed or version is None or run < STREAM:
             return
-        offset = self._next
         end = min(version.size, offset + min(self._depth, RAMP * run))
         while offset < end:
             covering = next((s for s in self._segments if s.start <= offset < s.stop), None)
@@ -301,7 +294,7 @@ class Readahead:
 
     def _buffer_size(self, size: int) -> int:
         """Return the buffer to lease for ``size`` bytes: one of three sizes, so that the pool finds it again."""
-        return next((fit for fit in (PROBE, self._edge) if size <= fit), max(size, self._range_size))
+        return next((fit for fit in (self._probe, self._edge) if size <= fit), max(size, self._range_size))
 
     def _let_go(self, segment: Segment) -> None:
         """End one hold of ``segment``."""

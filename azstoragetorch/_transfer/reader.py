@@ -78,9 +78,7 @@ class Reader:
 
         async with siblings() as group:
             leader = group.create_task(self.fetch(view[: first.stop - offset], offset))
-            while self.version is None and not leader.done():
-                waited: set[asyncio.Future[Any]] = {leader, *self.opening()}
-                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            await self.wait_opened(leader)
             for part in ranges:
                 if self.version is None or part.start >= self.version.size:
                     break
@@ -89,14 +87,14 @@ class Reader:
             return 0
         return max(0, min(len(view), self.version.size - offset))
 
-    @property
-    def opened(self) -> bool:
-        """Whether the version is known."""
-        return self.version is not None
-
-    def opening(self) -> list[asyncio.Future[Any]]:
-        """Return what to wait for until the version is known or the first request failed; empty if there is none."""
-        return [self._leader] if self._leader is not None else []
+    async def wait_opened(self, fetching: asyncio.Task[int]) -> None:
+        """Wait until the version is known, or ``fetching``, a task of :meth:`fetch`, has ended."""
+        while self.version is None and not fetching.done():
+            if self._leader is None:
+                await asyncio.sleep(0)  # in its first step the task becomes the one that opens, or finds another
+            else:
+                futures: list[asyncio.Future[Any]] = [fetching, self._leader]
+                await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
 
     def _learn(self, version: BlobVersion) -> None:
         self.version = version
@@ -109,7 +107,7 @@ class Reader:
         size = self.version.size
         if read.filled != min(want, size - offset) or (read.version is not None and read.version.size != size):
             says = read.version.size if read.version is not None else offset
-            raise BlobIntegrityError(f"reading {self.blob.name}: its size is {size} and then {says} bytes in one version")
+            raise BlobIntegrityError(f"reading {self.blob.name}: one version of it has {size} bytes, and then {says}")
 
     @asynccontextmanager
     async def _leading(self) -> AsyncIterator[None]:

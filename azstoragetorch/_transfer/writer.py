@@ -15,7 +15,13 @@ import uuid
 from azstoragetorch._transfer.memory import Lease, Memory
 from azstoragetorch._transfer.remote import RemoteBlob
 from azstoragetorch._values.options import MAX_BLOCK_SIZE, TransferOptions
-from azstoragetorch.exceptions import AZStorageTorchError, BlobExistsError, FatalBlobIOWriteError, RedactedCause
+from azstoragetorch.exceptions import (
+    AZStorageTorchError,
+    BlobAccessError,
+    BlobExistsError,
+    FatalBlobIOWriteError,
+    RedactedCause,
+)
 
 __all__ = ["Block", "BlockWriter"]
 
@@ -82,12 +88,9 @@ class BlockWriter:
         self._settled = False
         self._filling: Block | None = None  # whoever fills it may be interrupted and forget it
         # Ids are unique to this writer, so the list of committed ids proves whose content a blob holds. Ids of one
-        # blob have to be of one length, those of other writers included; 36 characters is what most tools use.
+        # blob have to be of one length, those of other writers included: 36 characters is the length of the UUIDs
+        # that azstoragetorch 0.2.0 uses.
         self._prefix = uuid.uuid4().hex[:30]
-
-    def first_block(self) -> Block:
-        """Return the block that the file fills first; needs no event loop."""
-        return Block(self._options.block_size)
 
     async def submit(self, block: Block) -> Block:
         """Stage ``block`` in the background and return the next one to fill, waiting for room in flight.
@@ -108,7 +111,7 @@ class BlockWriter:
 
     async def _send(self, block: Block) -> None:
         self.check()
-        if self._create_only and not self._ids and await self.blob.exists():
+        if self._create_only and not self._ids and await self._exists():
             raise BlobExistsError(
                 f"{self.blob.name} exists already and mode 'xb' never replaces a blob; nothing was written to it. "
                 f"Use mode 'wb' to replace it"
@@ -124,6 +127,8 @@ class BlockWriter:
         self._ids.append(f"{self._prefix}{number:06d}")
         if block.lease is not None:
             block.lease.resume()
+        if self._filling is block:
+            self._filling = None
         task = asyncio.create_task(self._stage(number, block))
         self._tasks.add(task)
         task.add_done_callback(functools.partial(self._staged, block))
@@ -138,16 +143,22 @@ class BlockWriter:
         self.check()
 
     async def commit(self, last: Block) -> None:
-        """Stage what ``last`` holds and publish all of it; nothing is published if this raises.
+        """Stage what ``last`` holds and publish all of it.
 
+        :raises CommitOutcomeUnknownError: if the service could not say whether it published the content. With every
+            other error it published nothing.
         :raises FatalBlobIOWriteError: if a block could not be staged.
-        :raises CommitOutcomeUnknownError: if the service could not say whether it published the content.
-        :raises BlobServiceError: if the service refused to.
+        :raises BlobServiceError: if the service refused to publish.
         """
         self.check()
         try:
             if not self._ids and not self._create_only:
-                await self.blob.put(memoryview(last.buffer)[: last.filled])
+                # The first block, which no lease covers, and the copy that the SDK insists on.
+                held = await self._memory.reserve(2 * last.filled, self._options.memory_budget)
+                try:
+                    await self.blob.put(memoryview(last.buffer)[: last.filled])
+                finally:
+                    held.free()
             else:
                 if last.filled:
                     await self._send(last)
@@ -160,14 +171,14 @@ class BlockWriter:
     async def abort(self) -> None:
         """End every request. What was staged is never published."""
         self._settled = True
+        if self._filling is not None:
+            self._filling.free(reuse=False)
+            self._filling = None
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        if self._filling is not None:
-            self._filling.free(reuse=False)
-            self._filling = None
 
     def check(self) -> None:
         """Raise the first failure, if there was one.
@@ -179,6 +190,12 @@ class BlockWriter:
                 f"writing {self.blob.name} failed and cannot go on; nothing was committed, the blob keeps its "
                 f"previous content. First error: {self._cause}"
             ) from self._cause
+
+    async def _exists(self) -> bool:
+        try:
+            return await self.blob.exists()
+        except BlobAccessError:
+            return False  # a SAS may allow to create and not to look; the commit decides
 
     async def _stage(self, number: int, block: Block) -> bool:
         return await self.blob.stage(self._ids[number], memoryview(block.buffer)[: block.filled])

@@ -41,7 +41,8 @@ class TransferOptions:
     link."""
 
     readahead: int = 16
-    """Ranges of ``range_size`` fetched ahead of a sequential reader at most; 0 turns read-ahead off."""
+    """Ranges of ``range_size`` fetched ahead of a sequential reader at most; with 0 nothing is fetched before it is
+    asked for, though a small read still brings 256 KiB."""
 
     memory_budget: int = 192 * MiB
     """Bytes of buffers that one event loop (so one process, for everything sync) may hold for transfers. Multiply by

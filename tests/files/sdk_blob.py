@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError, ResourceModifiedError, ResourceNotFoundError
@@ -37,7 +38,9 @@ class SdkBlob:
         etag: str | None = None,
         opened: Callable[[BlobVersion], None] | None = None,
     ) -> RangeRead:
-        condition = {"etag": etag, "match_condition": MatchConditions.IfNotModified} if etag is not None else {}
+        condition: dict[str, Any] = (
+            {"etag": etag, "match_condition": MatchConditions.IfNotModified} if etag is not None else {}
+        )
         failure: AZStorageTorchError | None = None
         try:
             stream = await self._client.download_blob(offset, len(view), **condition)
@@ -51,7 +54,7 @@ class SdkBlob:
                 filled += len(chunk)
             return RangeRead(filled, version)
         except HttpResponseError as error:
-            status, headers = error.status_code, error.response.headers if error.response is not None else {}
+            status, headers = error.status_code, getattr(error.response, "headers", {})
             code = headers.get("x-ms-error-code")
             if status == 416:
                 total = headers.get("Content-Range", "").rpartition("/")[2]

@@ -153,7 +153,7 @@ def test_buffered_reader_around_a_blob(opened: Open) -> None:
 
 def test_buffered_writer_around_a_blob(opened: Open) -> None:
     """Closing the wrapper closes, and so commits, the blob."""
-    with io.BufferedWriter(opened("data", "wb"), 10_000) as wrapped:  # type: ignore[type-var]
+    with io.BufferedWriter(opened("data", "wb"), 10_000) as wrapped:
         for start in range(0, len(DATA), 7777):
             wrapped.write(DATA[start : start + 7777])
 

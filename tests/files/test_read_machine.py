@@ -186,11 +186,8 @@ def async_machine(open_file: Callable[[], AsyncBlobIO], content: bytes, options:
         @rule(count=st.integers(1, 5))
         def iterate(self, count: int) -> None:
             async def lines() -> list[bytes]:
-                found = []
                 lines = aiter(self.file)
-                for _ in range(count):
-                    found.append(await anext(lines, b"end"))
-                return found
+                return [await anext(lines, b"end") for _ in range(count)]
 
             assert self.do.run(lines()) == [next(self.model, b"end") for _ in range(count)]
 
@@ -212,18 +209,18 @@ def async_machine(open_file: Callable[[], AsyncBlobIO], content: bytes, options:
         def cancelled_read(self, size: int, turns: int, into: bool) -> None:
             """Give up after some turns of the loop: the position stays, unless the read was done before."""
 
+            async def take() -> int:
+                return await self.file.readinto(bytearray(size)) if into else len(await self.file.read(size))
+
             async def give_up() -> int | None:
-                reading = asyncio.ensure_future(
-                    self.file.readinto(bytearray(size)) if into else self.file.read(size)  # type: ignore[arg-type]
-                )
+                reading = asyncio.create_task(take())
                 for _ in range(turns):
                     await asyncio.sleep(0)
                 reading.cancel()
                 try:
-                    result = await reading
+                    return await reading
                 except asyncio.CancelledError:
                     return None
-                return result if isinstance(result, int) else len(result)
 
             count = self.do.run(give_up())
             if count is not None:

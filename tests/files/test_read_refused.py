@@ -62,7 +62,10 @@ def test_missing_blob_is_one_error_after_one_request(server: BlobServer, read: R
 def test_missing_container_is_told_from_a_missing_blob(server: BlobServer) -> None:
     """The one is a typo in the job's configuration, the other in the name of a file."""
     url = f"{server.account_url}/nowhere/blob"
-    with BlobIO(url, "rb", credential=False) as file, pytest.raises(ContainerNotFoundError, match="container") as caught:
+    with (
+        BlobIO(url, "rb", credential=False) as file,
+        pytest.raises(ContainerNotFoundError, match="container") as caught,
+    ):
         file.read()
 
     assert isinstance(caught.value, FileNotFoundError)
@@ -149,7 +152,10 @@ def test_missing_blob_and_container_on_the_emulator(container_url: str) -> None:
 def test_any_other_refusal_is_final(server: BlobServer, status: int, code: str, word: str) -> None:
     """One request, one error, with what the service said."""
     server.fault("GET", Status(status, code), times=None)
-    with BlobIO(server.url("blob"), "rb", credential=False) as file, pytest.raises(BlobServiceError, match=word) as info:
+    with (
+        BlobIO(server.url("blob"), "rb", credential=False) as file,
+        pytest.raises(BlobServiceError, match=word) as info,
+    ):
         file.read()
 
     assert isinstance(info.value, HttpResponseError)

@@ -314,7 +314,7 @@ async def test_memory_of_a_block_is_used_again_only_if_sent_at_once(server: Blob
     if failed:
         server.fault(on("PUT", "block"), Status(503, "ServerBusy"), nth=2)
 
-    block: Block = await writer.submit(_filled(writer.first_block()))
+    block: Block = await writer.submit(_filled(Block(options.block_size)))
     await writer.settle()
     buffer = block.buffer
     following = await writer.submit(_filled(block))

@@ -43,7 +43,7 @@ def test_options_cannot_be_changed() -> None:
 def test_options_are_named() -> None:
     """A new one must not move the meaning of the others."""
     with pytest.raises(TypeError):
-        TransferOptions(8 * MiB)  # type: ignore[misc]
+        TransferOptions(8 * MiB)  # type: ignore[call-arg]
 
 
 def test_options_pickle_and_compare_by_value(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_options_are_exported_lazily() -> None:
 def test_bounds_are_part_of_what_is_allowed(name: str, low: int, high: int) -> None:
     """The limits of the service, such as 4,000 MiB a block, are usable to the last byte."""
     for value in (low, high):
-        assert getattr(TransferOptions(**{name: value}), name) == value
+        assert getattr(TransferOptions(**{name: value}), name) == value  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("name", "low", "high"), BOUNDS)
