@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NoReturn
 
 from azstoragetorch._azure.blob import AzureBlob
 from azstoragetorch._azure.credentials import Credential, check_credential
+from azstoragetorch._bridge import generation
 from azstoragetorch._transfer.file import BlobFile, Mode, drive
 from azstoragetorch._values.options import TransferOptions
 from azstoragetorch._values.stats import TransferStats
 from azstoragetorch._values.url import BlobUrl
+from azstoragetorch.exceptions import BlobFileForkedError
 
 __all__ = ["FileFace", "Mode", "abandon", "blob_file"]
 
@@ -41,7 +44,36 @@ def blob_file(blob_url: str, mode: Mode, credential: Credential, options: Transf
 class FileFace:
     """What a user can ask of a file without a request."""
 
-    _file: BlobFile
+    def __init__(
+        self,
+        blob_url: str,
+        mode: Mode,
+        *,
+        credential: Credential = None,
+        options: TransferOptions | None = None,
+    ) -> None:
+        self._file = blob_file(blob_url, mode, credential, options)
+        self._generation = generation()
+
+    @property
+    def _forked(self) -> bool:
+        return self._generation != generation()
+
+    def _refuse_after_fork(self) -> None:
+        if self._forked:
+            self._file.check_open()
+            raise BlobFileForkedError(
+                f"{self.name} was opened before this process was forked, and its transfers belong to the parent; "
+                f"open it again in the child"
+            )
+
+    def __reduce__(self) -> NoReturn:
+        kind = type(self).__name__
+        raise TypeError(f"cannot pickle an open {kind}; pass its URL and open it where it is used")
+
+    def __repr__(self) -> str:
+        kind = type(self).__name__
+        return f"<{kind} name={self.name!r} mode={self.mode!r}{' closed' if self.closed else ''}>"
 
     @property
     def name(self) -> str:

@@ -13,16 +13,14 @@ import asyncio
 import io
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, NoReturn, SupportsIndex
+from typing import Any, SupportsIndex
 
 from azstoragetorch._azure.credentials import Credential
 from azstoragetorch._azure.session import Session
-from azstoragetorch._bridge import generation
-from azstoragetorch._face import FileFace, Mode, abandon, blob_file
+from azstoragetorch._face import FileFace, Mode, abandon
 from azstoragetorch._transfer.cursor import byte_view
 from azstoragetorch._transfer.file import drive
 from azstoragetorch._values.options import TransferOptions
-from azstoragetorch.exceptions import BlobFileForkedError
 
 __all__ = ["AsyncBlobIO", "aclose"]
 
@@ -32,7 +30,7 @@ async def aclose() -> None:
 
     ``asyncio.run`` does this by itself. The next file opens new ones; files that are open fail.
     """
-    await (await Session.current()).aclose()
+    await Session.close_current()
 
 
 class AsyncBlobIO(FileFace):
@@ -61,9 +59,8 @@ class AsyncBlobIO(FileFace):
         credential: Credential = None,
         options: TransferOptions | None = None,
     ) -> None:
-        self._file = blob_file(blob_url, mode, credential, options)
+        super().__init__(blob_url, mode, credential=credential, options=options)
         self._lock = asyncio.Lock()
-        self._generation = generation()
 
     async def read(self, size: int | None = -1) -> bytes:
         """Read ``size`` bytes, fewer only at the end of the blob; all that is left if negative or ``None``.
@@ -162,6 +159,7 @@ class AsyncBlobIO(FileFace):
         if self._forked:
             self._file.closed = True  # a copy of the parent's file, whose transfers go on
             return
+        self._file.give_up("abort()")  # before our turn: an operation that is under way must not commit either
         async with self._turn:
             await drive(self._file.abort())
 
@@ -175,9 +173,9 @@ class AsyncBlobIO(FileFace):
         if error is None:
             await self.aclose()
             return
-        failure = self._file.failure()
+        failure = self._file.failure_behind(error)
         await self.abort()
-        if failure is not None and isinstance(error, Exception) and type(error) is not type(failure):
+        if failure is not None:
             raise failure
 
     def __del__(self) -> None:
@@ -191,24 +189,9 @@ class AsyncBlobIO(FileFace):
             loop.call_soon_threadsafe(abandon, file)
         file.warn_uncommitted("collected")
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("cannot pickle an open AsyncBlobIO; pass its URL and open it where it is used")
-
-    @property
-    def _forked(self) -> bool:
-        return self._generation != generation()
-
     @property
     def _turn(self) -> asyncio.Lock:
         """The lock that lets operations in one by one."""
         # Before the lock: a task of the parent may have held it at the fork, and nobody here would release it.
-        if self._forked:
-            self._file.check_open()
-            raise BlobFileForkedError(
-                f"{self.name} was opened before this process was forked, and its transfers belong to the parent; "
-                f"open it again in the child"
-            )
+        self._refuse_after_fork()
         return self._lock
-
-    def __repr__(self) -> str:
-        return f"<AsyncBlobIO name={self.name!r} mode={self.mode!r}{' closed' if self.closed else ''}>"

@@ -15,11 +15,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, SupportsIndex, TypeVar
 
 from azstoragetorch._azure.credentials import Credential
-from azstoragetorch._bridge import at_exit, call, generation, run
-from azstoragetorch._face import FileFace, Mode, abandon, blob_file
+from azstoragetorch._bridge import at_exit, call, run
+from azstoragetorch._face import FileFace, Mode, abandon
 from azstoragetorch._transfer.cursor import ReadCursor, Steps, WriteCursor, byte_view
 from azstoragetorch._values.options import TransferOptions
-from azstoragetorch.exceptions import BlobFileForkedError
 
 __all__ = ["BlobIO"]
 
@@ -61,10 +60,8 @@ class BlobIO(FileFace, _BinaryFile):
         credential: Credential = None,
         options: TransferOptions | None = None,
     ) -> None:
-        super().__init__()
-        self._file = blob_file(blob_url, mode, credential, options)
-        self._lock = threading.RLock()
-        self._generation = generation()
+        super().__init__(blob_url, mode, credential=credential, options=options)
+        self._turns = _Turns(self.name)
         if mode != "rb":
             _writers.add(self)
 
@@ -202,6 +199,7 @@ class BlobIO(FileFace, _BinaryFile):
         if self._forked:
             self._file.closed = True  # a copy of the parent's file, whose transfers go on
             return
+        self._file.give_up("abort()")  # before our turn: an operation that is under way must not commit either
         with self._turn:
             self._drive(self._file.abort())
 
@@ -215,10 +213,9 @@ class BlobIO(FileFace, _BinaryFile):
         if error is None:
             self.close()
             return
-        failure = self._file.failure()
+        failure = self._file.failure_behind(error)
         self.abort()
-        if failure is not None and isinstance(error, Exception) and type(error) is not type(failure):
-            # torch.save turns what write raised into "unexpected pos": the reason must not be lost behind it.
+        if failure is not None:
             raise failure
 
     def __del__(self) -> None:
@@ -230,12 +227,6 @@ class BlobIO(FileFace, _BinaryFile):
             call(abandon, file)
         file.warn_uncommitted("collected")
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("cannot pickle an open BlobIO; pass its URL and open it where it is used")
-
-    def __repr__(self) -> str:
-        return f"<BlobIO name={self.name!r} mode={self.mode!r}{' closed' if self.closed else ''}>"
-
     @property
     def _reading(self) -> ReadCursor:
         return self._file.reading
@@ -245,20 +236,11 @@ class BlobIO(FileFace, _BinaryFile):
         return self._file.writing
 
     @property
-    def _forked(self) -> bool:
-        return self._generation != generation()
-
-    @property
-    def _turn(self) -> threading.RLock:
-        """The lock that lets operations in one by one."""
+    def _turn(self) -> _Turns:
+        """What lets operations in one by one."""
         # Before the lock: a thread of the parent may have held it at the fork, and nobody here would release it.
-        if self._forked:
-            self._file.check_open()
-            raise BlobFileForkedError(
-                f"{self.name} was opened before this process was forked, and its transfers belong to the parent; "
-                f"open it again in the child"
-            )
-        return self._lock
+        self._refuse_after_fork()
+        return self._turns
 
     def _drive(self, steps: Steps[_T]) -> _T:
         """Run each step of an operation on the event-loop thread."""
@@ -275,6 +257,32 @@ class BlobIO(FileFace, _BinaryFile):
                     step = steps.send(result)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
+
+
+class _Turns:
+    """Lets the operations of one file in one by one.
+
+    Reentrant, because a signal handler runs in the middle of an operation of its own thread and would wait for ever;
+    but it is refused there, as Python's own files do: a ``close`` in the middle of a ``write`` would commit half of it.
+    """
+
+    __slots__ = ("_busy", "_lock", "_name")
+
+    def __init__(self, name: str) -> None:
+        self._lock = threading.RLock()
+        self._busy = False
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if self._busy:
+            self._lock.release()
+            raise RuntimeError(f"reentrant call: another operation on {self._name} is under way in this thread")
+        self._busy = True
+
+    def __exit__(self, *details: object) -> None:
+        self._busy = False
+        self._lock.release()
 
 
 _writers: weakref.WeakSet[BlobIO] = weakref.WeakSet()

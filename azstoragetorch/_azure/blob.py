@@ -12,7 +12,7 @@ from azure.storage.blob.aio import BlobClient
 
 from azstoragetorch._azure.body import Slices, checksum_headers
 from azstoragetorch._azure.credentials import Credential
-from azstoragetorch._azure.errors import Failure, Kind
+from azstoragetorch._azure.errors import Failure
 from azstoragetorch._azure.ranged_get import RangedGet
 from azstoragetorch._azure.retry import persist
 from azstoragetorch._azure.session import Account, Session
@@ -20,7 +20,7 @@ from azstoragetorch._values.options import TransferOptions
 from azstoragetorch._values.stats import TransferStats
 from azstoragetorch._values.url import BlobUrl
 from azstoragetorch._values.version import BlobVersion, RangeRead
-from azstoragetorch.exceptions import AZStorageTorchError, BlobExistsError, BlobTimeoutError, CommitOutcomeUnknownError
+from azstoragetorch.exceptions import AZStorageTorchError, BlobExistsError, CommitOutcomeUnknownError
 
 __all__ = ["AzureBlob"]
 
@@ -81,39 +81,44 @@ class AzureBlob:
         """Put Blob."""
         body = bytes(content)
         headers = await self._checksum(content)
+        unanswered = _Unanswered()
 
         async def attempt() -> None:
             self.stats.requests += 1
             await self._sdk.upload_blob(body, length=len(body), overwrite=True, headers=dict(headers))
 
-        await self._persist(attempt, "writing")
-        self.stats.bytes += len(body)
+        refusal: AZStorageTorchError | None = None
+        try:
+            await self._persist(attempt, "writing", failed=unanswered.note)
+        except AZStorageTorchError as error:
+            refusal = error
+        if refusal is None:
+            self.stats.bytes += len(body)
+        elif unanswered.any:
+            raise self._unknown("writing", None) from refusal
+        else:
+            raise refusal
 
     async def commit(self, block_ids: Sequence[str], *, create_only: bool) -> None:
         """Put Block List, and where its answer does not tell, Get Block List to see whose content the blob holds."""
-        unanswered = False
+        unanswered = _Unanswered()
         options: dict[str, Any] = {"match_condition": MatchConditions.IfMissing} if create_only else {}
 
         async def attempt() -> None:
             self.stats.requests += 1
             await self._sdk.commit_block_list([BlobBlock(block_id) for block_id in block_ids], **options)
 
-        def failed(failure: Failure) -> None:
-            nonlocal unanswered
-            # A 5xx or a lost answer may hide a commit that happened.
-            unanswered = unanswered or failure.kind in (Kind.BUSY, Kind.BROKEN)
-
         refusal: AZStorageTorchError | None = None
         try:
-            await self._persist(attempt, "committing", failed=failed)
+            await self._persist(attempt, "committing", failed=unanswered.note)
         except AZStorageTorchError as error:
             refusal = error
         if refusal is None:
             return
         # aiohttp itself sends a PUT a second time on a connection that was reset, so a first 409 or 400 may be the
         # answer to a commit that won. Ids are unique to one writer: the committed list proves whose content stands.
-        doubtful = isinstance(refusal, BlobExistsError | BlobTimeoutError) or getattr(refusal, "status_code", 0) == 400
-        if not doubtful and not unanswered:
+        doubtful = isinstance(refusal, BlobExistsError) or getattr(refusal, "status_code", 0) == 400
+        if not doubtful and not unanswered.any:
             raise refusal
         silence: AZStorageTorchError | None = None
         committed: list[str] = []
@@ -124,13 +129,9 @@ class AzureBlob:
         if block_ids and committed == list(block_ids):
             return
         # An empty list proves nothing: every blob written by Put Blob has one.
-        if not unanswered or (silence is None and block_ids):
+        if not unanswered.any or (silence is None and block_ids):
             raise refusal
-        reason = f" ({silence})" if silence is not None else ""
-        raise CommitOutcomeUnknownError(
-            f"committing {self.name} was not answered, and what became of it cannot be told{reason}; the blob holds "
-            f"either its previous or the new content, whole. Read it before writing again"
-        ) from refusal
+        raise self._unknown("committing", silence) from refusal
 
     async def exists(self) -> bool:
         """Get Blob Properties."""
@@ -140,6 +141,13 @@ class AzureBlob:
             return bool(await self._sdk.exists())
 
         return await self._persist(attempt, "looking for")
+
+    def _unknown(self, doing: str, silence: AZStorageTorchError | None) -> CommitOutcomeUnknownError:
+        reason = f" ({silence})" if silence is not None else ""
+        return CommitOutcomeUnknownError(
+            f"{doing} {self.name} was not answered, and what became of it cannot be told{reason}; the blob holds "
+            f"either its previous or the new content, whole. Read it before writing again"
+        )
 
     async def _committed_ids(self) -> list[str]:
         self.stats.requests += 1
@@ -173,3 +181,12 @@ class AzureBlob:
 
     async def _checksum(self, content: memoryview) -> dict[str, str]:
         return await checksum_headers(content, self._options.checksum, secure=self._url.scheme == "https")
+
+
+class _Unanswered:
+    """Remembers whether an attempt may have succeeded without its answer arriving."""
+
+    any = False
+
+    def note(self, failure: Failure) -> None:
+        self.any = self.any or failure.ambiguous

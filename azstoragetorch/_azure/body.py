@@ -28,13 +28,19 @@ class Slices:
 
     def __init__(self, content: memoryview) -> None:
         self._content = content
+        self.taken = 0
+        """Bytes handed to connections so far, over all iterations."""
+        self.exhausted = False
+        """Whether the last iteration has handed over everything."""
 
     def __aiter__(self) -> AsyncIterator[memoryview]:
-        return _SliceIterator(self._content)
+        self.exhausted = False
+        return _SliceIterator(self, self._content)
 
 
 class _SliceIterator:
-    def __init__(self, content: memoryview) -> None:
+    def __init__(self, body: Slices, content: memoryview) -> None:
+        self._body = body
         self._content = content
         self._sent = 0
 
@@ -43,9 +49,11 @@ class _SliceIterator:
 
     async def __anext__(self) -> memoryview:
         if self._sent >= len(self._content):
+            self._body.exhausted = True
             raise StopAsyncIteration
         part = self._content[self._sent : self._sent + SLICE]
         self._sent += len(part)
+        self._body.taken += len(part)
         return part
 
 

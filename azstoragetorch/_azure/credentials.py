@@ -20,9 +20,18 @@ from azure.core.credentials import AccessToken, AzureNamedKeyCredential, AzureSa
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_account_sas
 
+from azstoragetorch._azure.errors import FailedAttempt, Failure, Kind
 from azstoragetorch._values.url import BlobUrl, ContainerUrl
+from azstoragetorch.exceptions import BlobAccessError, RedactedCause
 
-__all__ = ["Authentication", "Credential", "authentication_for", "check_credential"]
+__all__ = [
+    "Authentication",
+    "Credential",
+    "TokenSource",
+    "authentication_for",
+    "check_credential",
+    "token_source",
+]
 
 Credential: TypeAlias = (
     AzureSasCredential | AzureNamedKeyCredential | TokenCredential | AsyncTokenCredential | Literal[False] | None
@@ -48,8 +57,11 @@ class Authentication(Protocol):
     async def authorization(self) -> str | None:
         """Return the Authorization header, or ``None``."""
 
-    async def challenged(self, headers: Mapping[str, str]) -> bool:
-        """Learn from a 401's headers; return whether asking again may help."""
+    async def challenged(self, headers: Mapping[str, str], sent: str | None) -> bool:
+        """Learn from a 401's headers; return whether asking once again may help.
+
+        :param sent: the Authorization header that was refused.
+        """
 
 
 class _Anonymous:
@@ -59,7 +71,7 @@ class _Anonymous:
     async def authorization(self) -> str | None:
         return None
 
-    async def challenged(self, headers: Mapping[str, str]) -> bool:
+    async def challenged(self, headers: Mapping[str, str], sent: str | None) -> bool:
         return False
 
 
@@ -88,57 +100,57 @@ class _KeySignature:
                 name,
                 key,
                 resource_types=ResourceTypes(container=True, object=True),
-                permission=AccountSasPermissions(read=True, write=True, create=True, list=True, add=True, delete=True),
+                permission=AccountSasPermissions(read=True, write=True, create=True, list=True),
                 expiry=now + KEY_SAS_LIFETIME,
             )
             self._derived = (key, sas, now + KEY_SAS_LIFETIME / 2)
         return self._derived[1]
 
 
-class _Token:
-    """Bearer tokens from a credential, one request for a token at a time however many requests wait for it."""
+class TokenSource:
+    """Tokens of one credential on one event loop, one request for a token at a time however many wait for it.
+
+    :param credential: returns the credential, when the first token is needed.
+    :param key: what the tokens are kept by for the process.
+    """
 
     def __init__(self, credential: Callable[[], TokenCredential | AsyncTokenCredential], key: object) -> None:
         self._credential = credential
         self._key = key
         self._lock = asyncio.Lock()
-        self._tenant: str | None = None
 
-    async def query(self) -> str:
-        return ""
+    async def token(self, tenant: str | None, refused: str | None = None) -> str:
+        """Return a token of ``tenant`` (``None``: of the credential's own), other than the one that was refused.
 
-    async def authorization(self) -> str | None:
-        token = _tokens.get(self._key)
-        if token is None or token.expires_on - time.time() < REFRESH_BEFORE:
+        :raises FailedAttempt: if the credential has none.
+        """
+        token = self._kept(tenant)
+        if token is None or token.expires_on - time.time() < REFRESH_BEFORE or token.token == refused:
             async with self._lock:
-                token = _tokens.get(self._key)
-                if token is None or token.expires_on - time.time() < REFRESH_BEFORE:
-                    token = await self._renew(token)
-        return f"Bearer {token.token}"
+                token = self._kept(tenant)
+                if token is None or token.expires_on - time.time() < REFRESH_BEFORE or token.token == refused:
+                    token = await self._renewed(tenant, token if token and token.token != refused else None)
+        return token.token
 
-    async def challenged(self, headers: Mapping[str, str]) -> bool:
-        # Only the tenant is taken from a challenge, never the scope: a token for storage is all a server can ask for.
-        match = _CHALLENGE.search(headers.get("WWW-Authenticate", ""))
-        if match is None or match[1] == self._tenant:
-            return False
-        async with self._lock:
-            self._tenant = match[1]
-            _tokens.pop(self._key, None)
-        return True
+    def _kept(self, tenant: str | None) -> AccessToken | None:
+        return _tokens.get(self._key, {}).get(tenant)
 
-    async def _renew(self, current: AccessToken | None) -> AccessToken:
+    async def _renewed(self, tenant: str | None, current: AccessToken | None) -> AccessToken:
+        cause: RedactedCause | None = None
         try:
-            token = await self._ask()
-        except Exception:
-            if current is not None and current.expires_on - time.time() > 0:
-                return current  # it is still good for a while; the next request tries again
-            raise
-        _tokens[self._key] = token
-        return token
+            token = await self._ask(tenant)
+        except Exception as error:
+            cause = RedactedCause(error)
+        else:
+            _tokens.setdefault(self._key, {})[tenant] = token
+            return token
+        if current is not None and current.expires_on - time.time() > 0:
+            return current  # it is still good for a while; the next request tries again
+        raise FailedAttempt(Failure(Kind.FINAL, BlobAccessError, f"no token could be had: {cause}", cause))
 
-    async def _ask(self) -> AccessToken:
+    async def _ask(self, tenant: str | None) -> AccessToken:
         get_token: Callable[..., Any] = self._credential().get_token
-        options = {"tenant_id": self._tenant} if self._tenant is not None else {}
+        options = {"tenant_id": tenant} if tenant is not None else {}
         if inspect.iscoroutinefunction(get_token):
             token = await get_token(SCOPE, **options)
         else:
@@ -149,6 +161,28 @@ class _Token:
         return cast(AccessToken, token)
 
 
+class _Token:
+    """Bearer tokens for one account, which names its tenant when it is asked without the right one."""
+
+    def __init__(self, source: TokenSource) -> None:
+        self._source = source
+        self._tenant: str | None = None
+        self._refused: str | None = None
+
+    async def query(self) -> str:
+        return ""
+
+    async def authorization(self) -> str | None:
+        return f"Bearer {await self._source.token(self._tenant, self._refused)}"
+
+    async def challenged(self, headers: Mapping[str, str], sent: str | None) -> bool:
+        # Only the tenant is taken from a challenge, never the scope: a token for storage is all a server can ask for.
+        match = _CHALLENGE.search(headers.get("WWW-Authenticate", ""))
+        self._tenant = match[1] if match is not None else self._tenant
+        self._refused = sent.removeprefix("Bearer ") if sent is not None else None
+        return True
+
+
 class _TokenKey:
     """Stands for a credential that cannot be a key itself."""
 
@@ -156,9 +190,9 @@ class _TokenKey:
 _DEFAULT = _TokenKey()
 """Key of the tokens of ``credential=None``, one for the process."""
 
-_tokens: weakref.WeakKeyDictionary[object, AccessToken] = weakref.WeakKeyDictionary()
-"""Tokens of this process by credential: event loops share them, and a token outlives the loop that asked for it. A
-token is assigned and read whole, so loops in several threads need no lock."""
+_tokens: weakref.WeakKeyDictionary[object, dict[str | None, AccessToken]] = weakref.WeakKeyDictionary()
+"""Tokens of this process by credential and tenant: event loops share them, and a token outlives the loop that asked
+for it. A token is assigned and read whole, so loops in several threads need no lock."""
 
 
 def check_credential(url: BlobUrl | ContainerUrl, credential: object) -> None:
@@ -181,24 +215,33 @@ def check_credential(url: BlobUrl | ContainerUrl, credential: object) -> None:
         )
 
 
+def token_source(credential: Credential, default: Callable[[], AsyncTokenCredential]) -> TokenSource:
+    """Return the tokens of ``credential``.
+
+    :param default: returns the loop's ``DefaultAzureCredential``, for ``None``.
+    """
+    if credential is None:
+        return TokenSource(default, _DEFAULT)
+    chosen = cast(TokenCredential | AsyncTokenCredential, credential)
+    return TokenSource(lambda: chosen, credential if _can_key(credential) else _TokenKey())
+
+
 def authentication_for(
-    credential: Credential, sas: str | None, default: Callable[[], AsyncTokenCredential]
+    credential: Credential, sas: str | None, tokens: Callable[[Credential], TokenSource]
 ) -> Authentication:
     """Return how to authenticate with ``credential``, where a SAS of the URL wins.
 
-    :param default: returns the loop's ``DefaultAzureCredential``, called when the first token is needed.
+    :param tokens: returns the loop's tokens of a credential.
     """
     if sas is not None:
         return _Signature(lambda: sas)
-    if credential is None:
-        return _Token(default, _DEFAULT)
     if credential is False:
         return _Anonymous()
     if isinstance(credential, AzureSasCredential):
         return _Signature(lambda: credential.signature)
     if isinstance(credential, AzureNamedKeyCredential):
         return _Signature(_KeySignature(credential))
-    return _Token(lambda: credential, credential if _can_key(credential) else _TokenKey())
+    return _Token(tokens(credential))
 
 
 def _can_key(credential: object) -> bool:

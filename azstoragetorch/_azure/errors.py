@@ -16,7 +16,6 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 from azure.core.exceptions import (
     AzureError,
-    ClientAuthenticationError,
     HttpResponseError,
     ServiceRequestError,
     ServiceRequestTimeoutError,
@@ -67,6 +66,12 @@ class Failure:
     cause: BaseException | None = None
     retry_after: float | None = None
     facts: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether the service may have done what it was asked, although it did not say so."""
+        throttled = self.facts.get("status_code") in (429, 503)
+        return self.kind in (Kind.BUSY, Kind.BROKEN) and not throttled
 
     def error(self, prefix: str, suffix: str = "") -> AZStorageTorchError:
         """Build the error to raise: ``prefix`` says what was being done to which blob."""
@@ -137,11 +142,10 @@ def classify(error: Exception) -> Failure | None:
         return Failure(Kind.FINAL, type(error), error.message)
     if isinstance(error, HttpResponseError) and error.status_code is not None:
         headers: Mapping[str, str] = getattr(error.response, "headers", {})
+        if error.status_code < 300:
+            return Failure(Kind.BROKEN, BlobIntegrityError, "the answer cannot be understood", RedactedCause(error))
         code = getattr(error, "error_code", None) or headers.get("x-ms-error-code")
         return status_failure(error.status_code, getattr(code, "value", code), headers, RedactedCause(error))
-    if isinstance(error, ClientAuthenticationError):
-        cause = RedactedCause(error)
-        return Failure(Kind.FINAL, BlobAccessError, f"no token could be had: {cause}", cause)
     inner = error.inner_exception if isinstance(error, AzureError) else None
     return _connection_failure(error, inner if isinstance(inner, Exception) else error)
 
@@ -152,12 +156,14 @@ def _connection_failure(outer: Exception, error: Exception) -> Failure | None:
         return Failure(Kind.BUSY, BlobTimeoutError, "no connection within connect_timeout", cause)
     if isinstance(outer, ServiceResponseTimeoutError) or isinstance(error, TimeoutError):
         return Failure(Kind.BUSY, BlobTimeoutError, "the service sent nothing for idle_timeout", cause)
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError | ssl.SSLError):
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
         text = (
             f"the TLS certificate was not accepted ({cause}); name your authorities in options.ca_file or in the "
             f"environment variable SSL_CERT_FILE"
         )
         return Failure(Kind.FINAL, BlobRequestError, text, cause)
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return Failure(Kind.BROKEN, BlobRequestError, f"the TLS handshake failed ({cause})", cause)
     if isinstance(error, aiohttp.ClientConnectorError):
         os_error = error.os_error
         if isinstance(os_error, socket.gaierror):
@@ -166,6 +172,8 @@ def _connection_failure(outer: Exception, error: Exception) -> Failure | None:
             text = "the host name is unknown; check the account name in the URL, or the network"
             return Failure(Kind.FINAL, BlobRequestError, text, cause)
         return Failure(Kind.REFUSED, BlobRequestError, f"no connection ({cause}); is the host right and up?", cause)
+    if isinstance(error, RuntimeError) and isinstance(outer, RuntimeError) and str(error) == "Session is closed":
+        return Failure(Kind.FINAL, BlobRequestError, "the connections of this event loop were closed", cause)
     if isinstance(error, aiohttp.InvalidURL):
         return Failure(Kind.FINAL, BlobRequestError, "the URL is not valid", cause)
     if isinstance(error, aiohttp.ClientError | ConnectionError | ServiceResponseError | ServiceRequestError | OSError):

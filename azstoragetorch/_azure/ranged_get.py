@@ -126,9 +126,11 @@ class RangedGet:
         match = _PAST_END.fullmatch(headers.get("Content-Range", ""))
         if match is not None and int(match[1]) > start:
             raise unusable(f"a range that starts at {start} of {match[1]} bytes was answered with 416")
+        etag = headers.get("ETag")
         if start == 0:
-            return RangeRead(0, BlobVersion(0, headers.get("ETag")))
-        return RangeRead(0, BlobVersion(int(match[1]), headers.get("ETag")) if match else None)
+            return RangeRead(0, BlobVersion(0, etag))
+        # Without an ETag the size alone is worth nothing: the blob could change under it unnoticed.
+        return RangeRead(0, BlobVersion(int(match[1]), etag) if match and etag else None)
 
     def _refused(self, status: int, headers: Mapping[str, str]) -> FailedAttempt:
         if status == 200:

@@ -33,6 +33,9 @@ REFUSED_FOR = 10.0
 """Seconds of refused connections to sit out: a restarting proxy or a name server that lost a packet."""
 
 
+_SILENCE = Failure(Kind.BUSY, BlobTimeoutError, "no complete answer")
+
+
 async def persist(
     attempt: Callable[[], Awaitable[_T]],
     *,
@@ -70,11 +73,10 @@ async def persist(
                     raise
         # From here on outside the except block: what is raised must not drag the SDK's error along as its context.
         after = f" (gave up after {attempts} attempt{'s' if attempts > 1 else ''} in {clock() - start:.1f} s)"
-        if failure is None:
-            failure = last or Failure(Kind.FINAL, BlobTimeoutError, "no complete answer")
-            raise failure.error(doing, f"; the deadline of {options.deadline:g} s passed{after}")
         if failed is not None:
-            failed(failure)
+            failed(failure or _SILENCE)
+        if failure is None:
+            raise (last or _SILENCE).error(doing, f"; the deadline of {options.deadline:g} s passed{after}")
         if failure.kind is Kind.FINAL:
             raise failure.error(doing)
         if progress() > seen:

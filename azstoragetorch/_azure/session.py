@@ -1,7 +1,7 @@
 """The connections of one event loop.
 
-*Operations*: ``Session.current`` returns the session of the running loop, opening it on first use; ``blob`` gives the
-remote end of one URL; ``aclose`` ends it.
+*Operations*: ``Session.current`` returns the session of the running loop, opening it on first use; ``account`` gives
+the pipelines for one URL; ``Session.close_current`` ends it.
 
 *Goals*: one pool of connections for everything a loop does; a user's own loop ends without "Unclosed client session";
 nothing opens before the first request.
@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import socket
 import ssl
 import urllib.request
 import weakref
@@ -33,7 +34,7 @@ from azure.core.pipeline import AsyncPipeline
 from azure.core.pipeline.transport import AsyncHttpResponse, HttpRequest
 from azure.storage.blob.aio import BlobServiceClient
 
-from azstoragetorch._azure.credentials import Credential, authentication_for
+from azstoragetorch._azure.credentials import Credential, TokenSource, authentication_for, token_source
 from azstoragetorch._azure.ranged_get import API_VERSION
 from azstoragetorch._azure.transport import BlobTransport
 from azstoragetorch._values.graveyard import bury
@@ -50,6 +51,9 @@ READ_BUFFER = 512 * KiB
 every quarter of what one ``recv`` brings; more than twice that brings nothing (tests/benchmarks)."""
 
 MAX_ACCOUNTS = 64
+
+DEAD_AFTER = 60_000
+"""Milliseconds, twice the default ``idle_timeout``: whoever waits for the connection has gone by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ class Session:
 
     def __init__(self) -> None:
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS),
+            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, socket_factory=_socket),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # else blobs with a Content-Encoding arrive inflated, and every offset is wrong
             read_bufsize=READ_BUFFER,
@@ -78,6 +82,7 @@ class Session:
         self._proxies = urllib.request.getproxies()
         self._tls: dict[str | None, asyncio.Future[ssl.SSLContext]] = {}
         self._accounts: OrderedDict[tuple[object, ...], Account] = OrderedDict()
+        self._sources: OrderedDict[int, tuple[Credential, TokenSource]] = OrderedDict()
         self._default: AsyncTokenCredential | None = None
         self._holder: AsyncGenerator[None] | None = None
 
@@ -98,7 +103,8 @@ class Session:
         """Return both pipelines for the account of ``url``; the face has checked that the two go together."""
         ca_file = os.fspath(options.ca_file) if options.ca_file is not None else None
         identity = url.sas if url.sas is not None else id(credential)
-        key = (url.endpoint, url.sas is not None, identity, ca_file, options.connect_timeout, options.idle_timeout)
+        limits = (options.connect_timeout, options.idle_timeout, options.min_rate)
+        key = (url.endpoint, url.sas is not None, identity, ca_file, limits)
         # Before the look: nothing may come between it and the entry below, or a hundred first requests would make
         # a hundred accounts, and each would ask for a token of its own.
         tls = await self._trust(ca_file)
@@ -106,7 +112,7 @@ class Session:
         if account is not None:
             self._accounts.move_to_end(key)
             return account
-        authentication = authentication_for(credential, url.sas, self._default_credential)
+        authentication = authentication_for(credential, url.sas, self._tokens_of)
         transport = BlobTransport(
             self._http,
             authentication,
@@ -114,6 +120,7 @@ class Session:
             proxy=self._proxy(url),
             connect_timeout=options.connect_timeout,
             idle_timeout=options.idle_timeout,
+            min_rate=options.min_rate,
         )
         service = BlobServiceClient(
             url.endpoint,
@@ -131,10 +138,12 @@ class Session:
             self._accounts.popitem(last=False)
         return account
 
-    async def aclose(self) -> None:
-        """Close every connection of the loop; the next use opens a new session."""
-        if self._holder is not None:
-            await self._holder.aclose()
+    @classmethod
+    async def close_current(cls) -> None:
+        """Close every connection of the running loop, if there is any; the next use opens a new session."""
+        session = _sessions.get(asyncio.get_running_loop())
+        if session is not None and session._holder is not None:
+            await session._holder.aclose()
 
     async def _hold(self) -> AsyncGenerator[None]:
         try:
@@ -170,12 +179,36 @@ class Session:
             return None
         return self._proxies.get(url.scheme) or self._proxies.get("all")
 
+    def _tokens_of(self, credential: Credential) -> TokenSource:
+        # One for all accounts of a credential: their first requests must not fetch a token each.
+        source = self._sources.pop(id(credential), None) or (
+            credential,
+            token_source(credential, self._default_credential),
+        )
+        self._sources[id(credential)] = source
+        if len(self._sources) > MAX_ACCOUNTS:
+            self._sources.popitem(last=False)
+        return source[1]
+
     def _default_credential(self) -> AsyncTokenCredential:
         if self._default is None:
             from azure.identity.aio import DefaultAzureCredential  # 150 ms of imports that a SAS does not need
 
             self._default = DefaultAzureCredential()
         return self._default
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Make a socket that the kernel gives up when the other side takes nothing for a minute.
+
+    A connection given up in the middle of an upload closes only when the rest was sent: one that is dead would keep its
+    descriptor and its block for ever.
+    """
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER)
+    return made
 
 
 def _tls_context(ca_file: str | None) -> ssl.SSLContext:

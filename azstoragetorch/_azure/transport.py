@@ -6,7 +6,10 @@ added in one place, to what goes on the wire only.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import aiohttp
@@ -14,7 +17,8 @@ from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpResponse, H
 
 from azstoragetorch._azure.body import SLICE, Slices
 from azstoragetorch._azure.credentials import Authentication
-from azstoragetorch.exceptions import ClientRequestIdMismatchError
+from azstoragetorch._azure.errors import FailedAttempt, Failure, Kind
+from azstoragetorch.exceptions import BlobTimeoutError, ClientRequestIdMismatchError
 
 __all__ = ["BlobTransport"]
 
@@ -28,6 +32,7 @@ class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core impor
     :param authentication: asked anew for every request that is sent.
     :param tls: the certificate authorities to trust.
     :param proxy: URL of the proxy for this account, or ``None``.
+    :param min_rate: bytes a second below which an upload is given up.
     """
 
     def __init__(
@@ -39,6 +44,7 @@ class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core impor
         proxy: str | None,
         connect_timeout: float,
         idle_timeout: float,
+        min_rate: int,
     ) -> None:
         super().__init__(
             session=session,
@@ -50,6 +56,8 @@ class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core impor
         self._authentication = authentication
         self._tls = tls
         self._proxy = proxy
+        self._idle_timeout = idle_timeout
+        self._min_rate = min_rate
 
     async def send(self, request: HttpRequest, **config: Any) -> AsyncHttpResponse:
         """Send ``request`` once; a second time only to answer the service's 401 challenge."""
@@ -57,10 +65,10 @@ class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core impor
             request.data = cast(Any, Slices(memoryview(request.data)))
         config["ssl"] = self._tls
         config["proxy"] = self._proxy
-        response = await self._send_signed(request, config)
-        if response.status_code == 401 and await self._authentication.challenged(response.headers):
+        response, authorization = await self._send_signed(request, config)
+        if response.status_code == 401 and await self._authentication.challenged(response.headers, authorization):
             response.internal_response.release()
-            response = await self._send_signed(request, config)
+            response, _ = await self._send_signed(request, config)
         echo = response.headers.get(_ECHO)
         # The emulator's errors do not echo the id, so its absence proves nothing.
         if echo is not None and echo != request.headers.get(_ECHO):
@@ -70,7 +78,7 @@ class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core impor
             )
         return response
 
-    async def _send_signed(self, request: HttpRequest, config: dict[str, Any]) -> AsyncHttpResponse:
+    async def _send_signed(self, request: HttpRequest, config: dict[str, Any]) -> tuple[AsyncHttpResponse, str | None]:
         unsigned = request.url
         query = await self._authentication.query()
         authorization = await self._authentication.authorization()
@@ -80,7 +88,48 @@ class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core impor
             request.headers["Authorization"] = authorization
         try:
             # Both aiohttp and the SDK read URL and headers before this returns, so they can be taken back after it.
-            return cast(AsyncHttpResponse, await super().send(request, **config))
+            if isinstance(request.data, Slices):
+                async with watched(request.data, self._idle_timeout, self._min_rate):
+                    response = await super().send(request, **config)
+            else:
+                response = await super().send(request, **config)
+            return cast(AsyncHttpResponse, response), authorization
         finally:
             request.url = unsigned
             request.headers.pop("Authorization", None)
+
+
+@asynccontextmanager
+async def watched(body: Slices, idle_timeout: float, min_rate: int) -> AsyncIterator[None]:
+    """End what runs inside when the connection takes ``body`` too slowly.
+
+    aiohttp counts silence from the end of the body on, so a connection that died in the middle of a block would only
+    be noticed at the deadline of the block, with no time left to send it again.
+
+    :raises FailedAttempt: after ``idle_timeout`` seconds with less than ``min_rate`` bytes a second, or none.
+    """
+    loop = asyncio.get_running_loop()
+    timeout = asyncio.timeout(None)
+    taken = body.taken
+    check: asyncio.TimerHandle
+
+    def look() -> None:
+        nonlocal taken, check
+        if not body.exhausted and body.taken - taken < max(1, min_rate * idle_timeout):
+            timeout.reschedule(loop.time())
+            return
+        taken = body.taken
+        check = loop.call_later(idle_timeout, look)
+
+    check = loop.call_later(idle_timeout, look)
+    try:
+        async with timeout:
+            yield
+    except TimeoutError:
+        if not timeout.expired():
+            raise
+    finally:
+        check.cancel()
+    if timeout.expired():
+        text = f"the connection took less than {max(1, min_rate * idle_timeout):.0f} bytes in {idle_timeout:g} s"
+        raise FailedAttempt(Failure(Kind.BUSY, BlobTimeoutError, text))

@@ -99,10 +99,10 @@ class Upload(_Lazy):
         """Whether anything was handed to the event loop."""
         return self._writer is not None
 
-    def interrupt(self, error: BaseException) -> None:
-        """Say that an operation ended in ``error``: what was taken is not known, so nothing may be committed."""
+    def interrupt(self, why: str) -> None:
+        """Say that an operation was interrupted: what was taken is not known, so nothing may be committed."""
         if self._broken is None:
-            self._broken = type(error).__name__
+            self._broken = why
 
     def check(self) -> None:
         """Raise the first failure.

@@ -256,7 +256,7 @@ class WriteCursor:
         try:
             fresh: Block = yield self.upload.submit, (block,)
         except BaseException as error:
-            self.upload.interrupt(error)
+            self.upload.interrupt(type(error).__name__)
             raise
         self._block = fresh
         return fresh

@@ -12,7 +12,12 @@ from azstoragetorch._transfer.content import Connect, Download, Upload
 from azstoragetorch._transfer.cursor import ReadCursor, Steps, WriteCursor
 from azstoragetorch._values.options import TransferOptions
 from azstoragetorch._values.stats import TransferStats
-from azstoragetorch.exceptions import BlobExistsError, FatalBlobIOWriteError, UncommittedBlobWarning
+from azstoragetorch.exceptions import (
+    AZStorageTorchError,
+    BlobExistsError,
+    FatalBlobIOWriteError,
+    UncommittedBlobWarning,
+)
 
 __all__ = ["BlobFile", "Mode", "drive"]
 
@@ -124,13 +129,25 @@ class BlobFile:
         else:
             yield from self.written().abort()
 
-    def failure(self) -> FatalBlobIOWriteError | BlobExistsError | None:
-        """Return why writing cannot go on, if it cannot; that the name is taken is a reason of its own."""
+    def give_up(self, why: str) -> None:
+        """Let nothing of what was written be committed any more; may be called in the middle of an operation."""
         if self._writing is not None:
-            try:
-                self._writing.upload.check()
-            except FatalBlobIOWriteError as error:
-                return error.__cause__ if isinstance(error.__cause__, BlobExistsError) else error
+            self._writing.upload.interrupt(why)
+
+    def failure_behind(self, error: BaseException) -> FatalBlobIOWriteError | BlobExistsError | None:
+        """Return what to raise instead of ``error``, which ended a ``with`` block, if an upload failed before it.
+
+        torch.save turns what ``write`` raised into "unexpected pos": the reason must not be lost behind that. An error
+        of our own says the reason itself, and an interrupt or a cancellation is not for us to replace.
+        """
+        if self._writing is None or not isinstance(error, Exception) or isinstance(error, AZStorageTorchError):
+            return None
+        try:
+            self._writing.upload.check()
+        except FatalBlobIOWriteError as failure:
+            cause = failure.__cause__
+            if cause is not None:  # none: a write was interrupted, by what ends the block, most likely
+                return cause if isinstance(cause, BlobExistsError) else failure
         return None
 
     def warn_uncommitted(self, how: str) -> None:

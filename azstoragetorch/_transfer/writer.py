@@ -194,7 +194,9 @@ class BlockWriter:
     async def _exists(self) -> bool:
         try:
             return await self.blob.exists()
-        except BlobAccessError:
+        except BlobAccessError as error:
+            if error.status_code != 403:
+                raise
             return False  # a SAS may allow to create and not to look; the commit decides
 
     async def _stage(self, number: int, block: Block) -> bool:

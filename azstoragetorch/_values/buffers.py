@@ -1,6 +1,6 @@
 """Reusable memory for blocks and ranges.
 
-*Operations*: ``take(size)`` hands out a ``bytearray`` of at least ``size`` bytes, ``give(buffer)`` takes it back.
+*Operations*: ``take(size)`` hands out a ``bytearray`` of ``size`` bytes, ``give(buffer)`` takes it back.
 
 *Goals*: a fresh 16 MiB buffer costs about 25 ms of page faults per 16 MiB (1.5 s/GiB), a reused one nothing, so a
 steady transfer must not allocate; an idle process must not keep hundreds of MiB either.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,5 +95,14 @@ class TransferOptions:
                 raise ValueError(f"{name} must be more than 0 and at most 86400 seconds, got {value}")
         if self.checksum not in get_args(Checksum):
             raise ValueError(f"checksum must be one of {get_args(Checksum)}, got {self.checksum!r}")
+        if self.checksum == "crc64" and not _installed("azure.storage.extensions"):
+            raise ValueError("checksum 'crc64' needs an extra: pip install 'azstoragetorch[crc64]'")
         if self.ca_file is not None and not Path(self.ca_file).is_file():
             raise ValueError(f"ca_file {os.fspath(self.ca_file)!r} is not a file")
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even its parent
+        return False

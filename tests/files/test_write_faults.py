@@ -238,12 +238,45 @@ def test_trouble_that_does_not_pass_ends_at_the_deadline(server: BlobServer) -> 
     assert server.get("a") == b"good"
 
 
-def test_service_that_stays_silent_is_a_timeout(server: BlobServer) -> None:
-    """Also a TimeoutError, for code that knows only Python."""
+def test_service_that_stays_silent_leaves_the_outcome_unknown(server: BlobServer) -> None:
+    """It may have taken the content or not: to call that a plain failure would be a guess."""
     server.fault(PUT_BLOB, Hang(), times=None)
-    with pytest.raises(TimeoutError) as caught:
+    with pytest.raises(CommitOutcomeUnknownError) as caught:
         write(server, PART, options=BRIEF)
-    assert isinstance(caught.value, BlobTimeoutError)
+    assert isinstance(caught.value.__cause__, BlobTimeoutError)
+
+
+def test_lost_answers_to_a_small_blob_leave_the_outcome_unknown(server: BlobServer) -> None:
+    """The blob was replaced: an error that says nothing was committed would be wrong."""
+    server.fault(PUT_BLOB, LoseAnswer("reset"), times=None)
+    with pytest.raises(CommitOutcomeUnknownError):
+        write(server, PART, options=BRIEF)
+    assert server.get("a") == PART
+
+
+def test_throttled_small_blob_is_known_not_to_be_written(server: BlobServer) -> None:
+    """A 503 is an answer: nothing happened, and the error may say so."""
+    server.fault(PUT_BLOB, Status(503, "ServerBusy"), times=None)
+    with pytest.raises(BlobServiceError) as caught:
+        write(server, PART, options=BRIEF)
+    assert caught.value.status_code == 503
+
+
+def test_stalled_upload_is_sent_again_before_its_deadline(server: BlobServer) -> None:
+    """A connection that dies in the middle of a block must cost an idle timeout, not the checkpoint."""
+    server.fault(on("PUT", "block"), StallUpload(1000))
+    content = bytes(range(256)) * (64 << 10)  # more than the buffers of a socket take
+    write(server, content, options=TransferOptions(block_size=8 << 20, idle_timeout=0.3, deadline=30))
+    assert server.get("a") == content
+    server.drop_connections()  # the stalled one still wants to send what it took
+
+
+def test_commit_that_hangs_is_unknown_when_the_service_cannot_be_asked(server: BlobServer) -> None:
+    """The deadline is one more way not to learn the outcome."""
+    server.fault(on("PUT", "blocklist"), Hang(perform=True), times=None)
+    server.fault(on("GET", "blocklist"), Hang(), times=None)
+    with pytest.raises(CommitOutcomeUnknownError):
+        write(server, CONTENT, options=BRIEF)
 
 
 def test_service_that_is_not_there(leaks: Leaks) -> None:
