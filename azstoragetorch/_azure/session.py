@@ -43,6 +43,11 @@ from azstoragetorch._values.url import BlobUrl, ContainerUrl
 
 __all__ = ["Account", "Session"]
 
+# The SDK names the platform in its User-Agent. The first to ask for that name starts a process (`uname -p`) and, before
+# Python 3.12, holds a lock of functools meanwhile: on the loop it would block, in another thread a child forked at that
+# moment would wait for the lock for ever. From then on it is cached.
+platform.platform()
+
 MAX_CONNECTIONS = 256
 """Connections of one loop, the most ``in_flight`` may ask for; below the usual limit of 1,024 descriptors."""
 
@@ -212,9 +217,6 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
 
 
 def _tls_context(ca_file: str | None) -> ssl.SSLContext:
-    # The SDK names the platform in its User-Agent. The first to ask for that name starts a process, so it is asked for
-    # here, off the loop; from then on it is cached.
-    platform.platform()
     return ssl.create_default_context(cafile=ca_file)
 
 

@@ -144,10 +144,9 @@ class BlobFile:
             return None
         try:
             self._writing.upload.check()
-        except FatalBlobIOWriteError as failure:
-            cause = failure.__cause__
-            if cause is not None:  # none: a write was interrupted, by what ends the block, most likely
-                return cause if isinstance(cause, BlobExistsError) else failure
+        except (FatalBlobIOWriteError, BlobExistsError) as failure:
+            if failure.__cause__ is not None:  # none: a write was interrupted, by what ends the block, most likely
+                return failure
         return None
 
     def warn_uncommitted(self, how: str) -> None:

@@ -33,13 +33,15 @@ class TransferOptions:
     """Bytes asked for by one GET of a large read, 64 KiB at least. Small enough that 16 of them fit the budget and
     spread over 16 connections, large enough that a request's fixed cost (0.3 ms of CPU) is lost in its transfer."""
 
-    block_size: int = 8 * MiB
-    """Bytes in one block of an upload, at most 4,000 MiB. Doubled every 2,500 blocks, so that no blob needs more than
-    the 50,000 blocks the service allows. Content that fits one block is uploaded by a single Put Blob."""
+    block_size: int = 4 * MiB
+    """Bytes in one block of an upload, at most 4,000 MiB. Smaller than a range, because a save ends with a wait for its
+    last blocks: 32 of 4 MiB in flight need the memory of 16 of 8 MiB and are faster (docs/performance.md). Doubled
+    every 2,500 blocks, so that no blob needs more than the 50,000 blocks the service allows. Content that fits one
+    block is uploaded by a single Put Blob."""
 
-    in_flight: int = 16
-    """Requests of one file at the same time. One connection to the service carries about 60 MB/s, 16 fill a 10 Gb/s
-    link."""
+    in_flight: int = 32
+    """Requests of one file at the same time. One connection to the service carries about 60 MB/s, so 32 fill a link of
+    16 Gb/s. Reading ahead has a bound of its own, ``readahead``."""
 
     readahead: int = 16
     """Ranges of ``range_size`` fetched ahead of a sequential reader at most; with 0 nothing is fetched before it is

@@ -28,7 +28,7 @@ def test_defaults_are_those_that_are_documented() -> None:
     """Memory per machine is planned with them."""
     options = TransferOptions()
 
-    assert (options.range_size, options.block_size, options.in_flight) == (8 * MiB, 8 * MiB, 16)
+    assert (options.range_size, options.block_size, options.in_flight) == (8 * MiB, 4 * MiB, 32)
     assert (options.readahead, options.memory_budget) == (16, 192 * MiB)
     assert (options.connect_timeout, options.idle_timeout, options.deadline) == (10, 30, 120)
     assert (options.checksum, options.ca_file) == ("auto", None)
