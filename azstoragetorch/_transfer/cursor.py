@@ -78,11 +78,9 @@ class ReadCursor:
                 return (yield from self.read(size))
         # Filled in place and handed out without a second copy: BytesIO gives the bytes it owns.
         memory = io.BytesIO(bytes(size))
-        with memory.getbuffer() as view:
-            filled = yield from self.readinto(view)
-        if filled < size:
-            memory.truncate(filled)
-        return memory.getvalue()
+        filled = yield from self.readinto(memory.getbuffer())
+        content = memory.getvalue()
+        return content if filled == size else content[:filled]
 
     def read1(self, size: int = -1) -> Steps[bytes]:
         """Read ``size`` bytes; if it is negative, what is at hand, at least one byte before the end."""

@@ -154,6 +154,10 @@ async def siblings() -> AsyncIterator[asyncio.TaskGroup]:
             yield group
     except BaseExceptionGroup as errors:
         first = errors.exceptions[0]
+    except asyncio.CancelledError as error:
+        # A frame of the group that is in its traceback keeps the error: the same cycle again.
+        error.__traceback__ = None
+        raise
     if first is not None:
         # Outside the except block, so that the error does not drag the group along as its context.
         try:

@@ -314,7 +314,7 @@ def test_create_fails_before_uploading(server: BlobServer) -> None:
             file.write(CONTENT[:BLOCK])
 
     assert not server.requests("PUT")
-    with pytest.raises(FatalBlobIOWriteError) as caught:
+    with pytest.raises(FileExistsError) as caught:
         file.close()
     assert isinstance(caught.value.__cause__, BlobExistsError)
 
