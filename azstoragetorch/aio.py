@@ -10,6 +10,7 @@ does that) or with :func:`aclose`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -155,7 +156,11 @@ class AsyncBlobIO(FileFace):
             await drive(self._file.close())
 
     async def abort(self) -> None:
-        """Close the file without committing: the blob keeps its previous content."""
+        """Close the file without committing: the blob keeps its previous content.
+
+        May be called while another task writes or closes the file; only a commit that is on its way already is not
+        held back.
+        """
         if self._forked:
             self._file.closed = True  # a copy of the parent's file, whose transfers go on
             return
@@ -186,7 +191,8 @@ class AsyncBlobIO(FileFace):
         if loop is not None and not loop.is_closed():
             # A finalizer may run in any thread and must not wait. The coroutine is made on the loop, so that none is
             # left unawaited if the loop stops first.
-            loop.call_soon_threadsafe(abandon, file)
+            with contextlib.suppress(RuntimeError):  # it closed meanwhile
+                loop.call_soon_threadsafe(abandon, file)
         file.warn_uncommitted("collected")
 
     @property

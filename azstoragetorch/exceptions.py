@@ -147,7 +147,7 @@ class FatalBlobIOWriteError(AZStorageTorchError):
 
 
 class CommitOutcomeUnknownError(FatalBlobIOWriteError):
-    """The answer to the commit was lost and the service could not be asked; read the blob before writing again."""
+    """The answer to the commit was lost and what became of it is not known; read the blob before writing again."""
 
     _summary = "the answer to the commit was lost; the blob holds either its previous or the new content"
 

@@ -8,6 +8,7 @@ The transfers run on one event-loop thread of the process, started by the first 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import threading
 import weakref
@@ -195,7 +196,11 @@ class BlobIO(FileFace, _BinaryFile):
             self._drive(self._file.close())
 
     def abort(self) -> None:
-        """Close the file without committing: the blob keeps its previous content."""
+        """Close the file without committing: the blob keeps its previous content.
+
+        May be called while another thread writes or closes the file; only a commit that is on its way already is not
+        held back.
+        """
         if self._forked:
             self._file.closed = True  # a copy of the parent's file, whose transfers go on
             return
@@ -274,11 +279,15 @@ class _Turns:
         self._name = name
 
     def __enter__(self) -> None:
-        self._lock.acquire()
-        if self._busy:
-            self._lock.release()
-            raise RuntimeError(f"reentrant call: another operation on {self._name} is under way in this thread")
-        self._busy = True
+        try:
+            self._lock.acquire()
+            if self._busy:
+                raise RuntimeError(f"reentrant call: another operation on {self._name} is under way in this thread")
+            self._busy = True
+        except BaseException:  # Ctrl-C may come right behind the acquisition
+            with contextlib.suppress(RuntimeError):  # not acquired
+                self._lock.release()
+            raise
 
     def __exit__(self, *details: object) -> None:
         self._busy = False

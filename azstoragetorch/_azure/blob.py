@@ -81,7 +81,7 @@ class AzureBlob:
         """Put Blob."""
         body = bytes(content)
         headers = await self._checksum(content)
-        unanswered = _Unanswered()
+        unanswered = _Unanswered(self._account)
 
         async def attempt() -> None:
             self.stats.requests += 1
@@ -101,7 +101,7 @@ class AzureBlob:
 
     async def commit(self, block_ids: Sequence[str], *, create_only: bool) -> None:
         """Put Block List, and where its answer does not tell, Get Block List to see whose content the blob holds."""
-        unanswered = _Unanswered()
+        unanswered = _Unanswered(self._account)
         options: dict[str, Any] = {"match_condition": MatchConditions.IfMissing} if create_only else {}
 
         async def attempt() -> None:
@@ -186,7 +186,9 @@ class AzureBlob:
 class _Unanswered:
     """Remembers whether an attempt may have succeeded without its answer arriving."""
 
-    any = False
+    def __init__(self, account: Account) -> None:
+        self.any = False
+        self._account = account
 
     def note(self, failure: Failure) -> None:
-        self.any = self.any or failure.ambiguous
+        self.any = self.any or failure.ambiguous or (failure.unconnected and self._account.transport.answered)

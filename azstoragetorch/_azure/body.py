@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator
-
-import anyio.to_thread
 
 from azstoragetorch._values.options import Checksum, KiB
 
@@ -67,7 +66,8 @@ async def checksum_headers(content: memoryview, kind: Checksum, *, secure: bool)
     compute = _crc64 if kind == "crc64" else _md5
     if len(content) <= HASH_INLINE:
         return compute(content)
-    return await anyio.to_thread.run_sync(compute, content)
+    # Not anyio's threads: their first use imports a module, and a child forked meanwhile would inherit its lock.
+    return await asyncio.get_running_loop().run_in_executor(None, compute, content)
 
 
 def _md5(content: memoryview) -> dict[str, str]:

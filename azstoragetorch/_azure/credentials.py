@@ -173,7 +173,8 @@ class _Token:
         return ""
 
     async def authorization(self) -> str | None:
-        return f"Bearer {await self._source.token(self._tenant, self._refused)}"
+        refused, self._refused = self._refused, None  # one renewal serves all requests
+        return f"Bearer {await self._source.token(self._tenant, refused)}"
 
     async def challenged(self, headers: Mapping[str, str], sent: str | None) -> bool:
         # Only the tenant is taken from a challenge, never the scope: a token for storage is all a server can ask for.

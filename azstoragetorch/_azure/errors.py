@@ -66,12 +66,16 @@ class Failure:
     cause: BaseException | None = None
     retry_after: float | None = None
     facts: Mapping[str, object] = field(default_factory=dict)
+    unconnected: bool = False
+    """Whether it failed before there was a connection. On a connection that was used before, the HTTP client asks once
+    more by itself, so the request may still have been sent the first time."""
 
     @property
     def ambiguous(self) -> bool:
         """Whether the service may have done what it was asked, although it did not say so."""
-        throttled = self.facts.get("status_code") in (429, 503)
-        return self.kind in (Kind.BUSY, Kind.BROKEN) and not throttled
+        status = self.facts.get("status_code")
+        answered = isinstance(status, int) and (status == 503 or (400 <= status < 500 and status != 408))
+        return self.kind in (Kind.BUSY, Kind.BROKEN) and not answered and not self.unconnected
 
     def error(self, prefix: str, suffix: str = "") -> AZStorageTorchError:
         """Build the error to raise: ``prefix`` says what was being done to which blob."""
@@ -153,7 +157,7 @@ def classify(error: Exception) -> Failure | None:
 def _connection_failure(outer: Exception, error: Exception) -> Failure | None:
     cause = RedactedCause(error)
     if isinstance(outer, ServiceRequestTimeoutError) or isinstance(error, aiohttp.ConnectionTimeoutError):
-        return Failure(Kind.BUSY, BlobTimeoutError, "no connection within connect_timeout", cause)
+        return Failure(Kind.BUSY, BlobTimeoutError, "no connection within connect_timeout", cause, unconnected=True)
     if isinstance(outer, ServiceResponseTimeoutError) or isinstance(error, TimeoutError):
         return Failure(Kind.BUSY, BlobTimeoutError, "the service sent nothing for idle_timeout", cause)
     if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
@@ -163,15 +167,18 @@ def _connection_failure(outer: Exception, error: Exception) -> Failure | None:
         )
         return Failure(Kind.FINAL, BlobRequestError, text, cause)
     if isinstance(error, aiohttp.ClientConnectorSSLError):
-        return Failure(Kind.BROKEN, BlobRequestError, f"the TLS handshake failed ({cause})", cause)
+        return Failure(Kind.BROKEN, BlobRequestError, f"the TLS handshake failed ({cause})", cause, unconnected=True)
     if isinstance(error, aiohttp.ClientConnectorError):
         os_error = error.os_error
         if isinstance(os_error, socket.gaierror):
             if os_error.errno == socket.EAI_AGAIN:
-                return Failure(Kind.REFUSED, BlobRequestError, "the host name could not be looked up for now", cause)
+                text = "the host name could not be looked up for now"
+                return Failure(Kind.REFUSED, BlobRequestError, text, cause, unconnected=True)
             text = "the host name is unknown; check the account name in the URL, or the network"
             return Failure(Kind.FINAL, BlobRequestError, text, cause)
-        return Failure(Kind.REFUSED, BlobRequestError, f"no connection ({cause}); is the host right and up?", cause)
+        reason = f"{type(os_error).__name__}: {os_error.strerror or os_error}"
+        text = f"no connection ({reason}); is the host right and up?"
+        return Failure(Kind.REFUSED, BlobRequestError, text, cause, unconnected=True)
     if isinstance(error, RuntimeError) and isinstance(outer, RuntimeError) and str(error) == "Session is closed":
         return Failure(Kind.FINAL, BlobRequestError, "the connections of this event loop were closed", cause)
     if isinstance(error, aiohttp.InvalidURL):

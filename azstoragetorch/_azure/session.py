@@ -68,6 +68,8 @@ class Account:
     reads: AsyncPipeline[HttpRequest, AsyncHttpResponse]
     """Without policies: ``persist`` retries, the transport authenticates. A third of the CPU of the SDK's pipeline
     for a small GET (265 against 820 us, docs/internals.md)."""
+    transport: BlobTransport
+    """What both end in."""
     service: BlobServiceClient
     credential: Credential
     """Kept alive: accounts are found by the identity of their credential."""
@@ -97,8 +99,10 @@ class Session:
         loop = asyncio.get_running_loop()
         session = _sessions.get(loop)
         if session is None:
-            for closed in [other for other in _sessions if other.is_closed()]:
-                del _sessions[closed]
+            for reference in _sessions.keyrefs():  # a list of its own: loops of other threads come and go
+                other = reference()
+                if other is not None and other.is_closed():
+                    _sessions.pop(other, None)
             session = _sessions[loop] = cls()
             session._holder = session._hold()
             await anext(session._holder)
@@ -138,7 +142,7 @@ class Session:
             retry_status=0,
             max_single_put_size=5000 * MiB,  # Put Blob's limit: whatever reaches it goes in one request
         )
-        account = self._accounts[key] = Account(AsyncPipeline(transport), service, credential)
+        account = self._accounts[key] = Account(AsyncPipeline(transport), transport, service, credential)
         if len(self._accounts) > MAX_ACCOUNTS:
             self._accounts.popitem(last=False)
         return account

@@ -58,6 +58,8 @@ class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core impor
         self._proxy = proxy
         self._idle_timeout = idle_timeout
         self._min_rate = min_rate
+        self.answered = False
+        """Whether any answer ever came, so that there may be a connection that was used before."""
 
     async def send(self, request: HttpRequest, **config: Any) -> AsyncHttpResponse:
         """Send ``request`` once; a second time only to answer the service's 401 challenge."""
@@ -69,6 +71,7 @@ class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core impor
         if response.status_code == 401 and await self._authentication.challenged(response.headers, authorization):
             response.internal_response.release()
             response, _ = await self._send_signed(request, config)
+        self.answered = True
         echo = response.headers.get(_ECHO)
         # The emulator's errors do not echo the id, so its absence proves nothing.
         if echo is not None and echo != request.headers.get(_ECHO):
@@ -86,6 +89,7 @@ class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core impor
             request.url = f"{unsigned}{'&' if '?' in unsigned else '?'}{query}"
         if authorization is not None:
             request.headers["Authorization"] = authorization
+        response: Any = None
         try:
             # Both aiohttp and the SDK read URL and headers before this returns, so they can be taken back after it.
             if isinstance(request.data, Slices):
@@ -94,6 +98,10 @@ class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core impor
             else:
                 response = await super().send(request, **config)
             return cast(AsyncHttpResponse, response), authorization
+        except FailedAttempt:
+            if response is not None:  # it came in the very moment in which it was given up
+                response.internal_response.close()
+            raise
         finally:
             request.url = unsigned
             request.headers.pop("Authorization", None)

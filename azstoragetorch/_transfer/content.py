@@ -129,7 +129,7 @@ class Upload(_Lazy):
     async def commit(self, last: Block) -> None:
         """See :meth:`BlockWriter.commit`."""
         self.check()
-        await (await self._opened()).commit(last)
+        await (await self._opened()).commit(last, self.check)
 
     async def abort(self) -> None:
         """See :meth:`BlockWriter.abort`."""

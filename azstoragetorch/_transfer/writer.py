@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import uuid
+from collections.abc import Callable
 
 from azstoragetorch._transfer.memory import Lease, Memory
 from azstoragetorch._transfer.remote import RemoteBlob
@@ -149,9 +150,10 @@ class BlockWriter:
             await asyncio.wait(self._tasks)
         self.check()
 
-    async def commit(self, last: Block) -> None:
+    async def commit(self, last: Block, check: Callable[[], None]) -> None:
         """Stage what ``last`` holds and publish all of it.
 
+        :param check: raises if nothing may be published; asked last of all, since ``abort`` may come until then.
         :raises CommitOutcomeUnknownError: if the service could not say whether it published the content. With every
             other error it published nothing.
         :raises FatalBlobIOWriteError: if a block could not be staged.
@@ -163,6 +165,7 @@ class BlockWriter:
                 # The first block, which no lease covers, and the copy that the SDK insists on.
                 held = await self._memory.reserve(2 * last.filled, self._options.memory_budget)
                 try:
+                    check()
                     await self.blob.put(memoryview(last.buffer)[: last.filled])
                 finally:
                     held.free()
@@ -170,6 +173,7 @@ class BlockWriter:
                 if last.filled:
                     await self._send(last)
                 await self.settle()
+                check()
                 await self.blob.commit(self._ids, create_only=self._create_only)
         finally:
             self._settled = True

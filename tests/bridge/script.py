@@ -10,12 +10,16 @@ from pathlib import Path
 
 import azstoragetorch
 
-__all__ = ["output_of"]
+__all__ = ["INTERRUPTIBLE", "output_of"]
 
 ROOT = Path(azstoragetorch.__file__).resolve().parents[1]
 
 # Everything that Python can complain about, except its own remark (3.12 on) on forking a process with threads.
 WARNINGS = ["-W", "default", "-W", "ignore:This process:DeprecationWarning"]
+
+
+# A process that was started in the background of a shell ignores SIGINT, and so do its children, these scripts.
+INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 
 
 def output_of(source: str, folder: Path, *, seconds: float = 40, complaint: str = "") -> list[str]:
@@ -26,7 +30,7 @@ def output_of(source: str, folder: Path, *, seconds: float = 40, complaint: str 
     A file and not ``-c``, because multiprocessing's spawn imports the main module.
     """
     script = folder / "script.py"
-    script.write_text(textwrap.dedent(source), encoding="utf-8")
+    script.write_text(INTERRUPTIBLE + textwrap.dedent(source), encoding="utf-8")
     ended = subprocess.run(
         [sys.executable, *WARNINGS, str(script)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

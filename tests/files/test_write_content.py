@@ -323,7 +323,7 @@ async def test_memory_of_a_block_is_used_again_only_if_sent_at_once(server: Blob
 
     assert (lease.buffer is buffer) is not failed
     lease.free()
-    await writer.commit(_filled(following))
+    await writer.commit(_filled(following), writer.check)
     assert memory.used == 0
     assert server.get("a") == b"x" * (3 * BLOCK)
 

@@ -254,6 +254,30 @@ def test_lost_answers_to_a_small_blob_leave_the_outcome_unknown(server: BlobServ
     assert server.get("a") == PART
 
 
+def test_lost_answer_before_a_refused_connection_leaves_the_outcome_unknown(server: BlobServer) -> None:
+    """The HTTP client asks again by itself on a used connection: that the second try was refused proves nothing."""
+    with BlobServer() as other:
+        url = other.url("a")
+        with BlobIO(url, "wb", credential=False, options=BRIEF) as file:
+            file.write(b"previous")
+        other.fault(PUT_BLOB, LoseAnswer("reset"))
+        file = BlobIO(url, "wb", credential=False, options=BRIEF)
+        file.write(PART)
+        other.fault(PUT_BLOB, Drop("reset"), times=None)
+        with pytest.raises(CommitOutcomeUnknownError):
+            file.close()
+        assert other.get("a") == PART
+
+
+def test_damaged_content_that_is_always_refused_is_known_not_to_be_written(server: BlobServer) -> None:
+    """A 400 is an answer, however often it comes."""
+    server.fault(PUT_BLOB, Status(400, "Md5Mismatch"), times=None)
+    with pytest.raises(BlobServiceError, match="Md5Mismatch"):
+        write(server, PART)
+    with pytest.raises(KeyError):
+        server.get("a")
+
+
 def test_throttled_small_blob_is_known_not_to_be_written(server: BlobServer) -> None:
     """A 503 is an answer: nothing happened, and the error may say so."""
     server.fault(PUT_BLOB, Status(503, "ServerBusy"), times=None)

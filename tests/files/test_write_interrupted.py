@@ -110,3 +110,29 @@ async def test_timeout_inside_a_with_block_stays_a_timeout(server: BlobServer) -
     hold.release()
 
     assert server.get("a") == b"previous"
+
+
+@pytest.mark.parametrize("size", [4 * MiB, 100], ids=["blocks", "one put"])
+async def test_abort_during_close_prevents_the_commit(server: BlobServer, size: int) -> None:
+    """A watchdog gives up while close() still waits for the last blocks: what it gave up must not appear."""
+    server.put("a", b"previous")
+    hold = Hold()
+    file = AsyncBlobIO(server.url("a"), "wb", credential=False, options=TransferOptions(block_size=MiB))
+    rule = server.fault(on("PUT", "block"), hold)
+    await file.write(bytes(size))
+    if size == 100:
+        await file.abort()
+        await file.aclose()
+        hold.release()
+    else:
+        close = asyncio.create_task(file.aclose())
+        await asyncio.to_thread(rule.wait)
+        abort = asyncio.create_task(file.abort())
+        await asyncio.sleep(0)
+        hold.release()
+        with pytest.raises(FatalBlobIOWriteError, match=r"abort\(\)"):
+            await close
+        await abort
+
+    assert not file.committed
+    assert server.get("a") == b"previous"

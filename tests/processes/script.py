@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.blobserver import BlobServer
-from tests.bridge.script import ROOT, WARNINGS
+from tests.bridge.script import INTERRUPTIBLE, ROOT, WARNINGS
 
 __all__ = ["Ended", "Script"]
 
@@ -49,7 +49,9 @@ class Script:
 
     def __init__(self, source: str, folder: Path, server: BlobServer, *, flags: list[str] | None = None) -> None:
         path = folder / "script.py"
-        path.write_text("from tests.processes.child import *\n" + textwrap.dedent(source), encoding="utf-8")
+        path.write_text(
+            INTERRUPTIBLE + "from tests.processes.child import *\n" + textwrap.dedent(source), encoding="utf-8"
+        )
         self._errors = folder / "stderr"
         with self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
