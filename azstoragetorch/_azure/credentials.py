@@ -7,6 +7,7 @@ again, so the SDK's logs, errors and pickles cannot show them.
 from __future__ import annotations
 
 import asyncio
+import base64
 import inspect
 import re
 import time
@@ -200,7 +201,7 @@ def check_credential(url: BlobUrl | ContainerUrl, credential: object) -> None:
     """Refuse early what could never work.
 
     :raises TypeError: if ``credential`` is of no supported kind.
-    :raises ValueError: if a token or key would travel over plain http to another machine.
+    :raises ValueError: if a token or key would travel over plain http to another machine, or a key is not one.
     """
     supported = credential is None or credential is False or hasattr(credential, "get_token")
     if not supported and not isinstance(credential, AzureSasCredential | AzureNamedKeyCredential):
@@ -208,6 +209,14 @@ def check_credential(url: BlobUrl | ContainerUrl, credential: object) -> None:
             f"credential must be None, False, AzureSasCredential, AzureNamedKeyCredential or a TokenCredential, "
             f"not {type(credential).__name__}"
         )
+    if isinstance(credential, AzureNamedKeyCredential):
+        try:
+            base64.b64decode(credential.named_key.key, validate=True)
+            valid = True
+        except ValueError:
+            valid = False  # raised outside: the error holds the key
+        if not valid:
+            raise ValueError("the key of the AzureNamedKeyCredential is not base64; copy the whole account key")
     open_to_all = url.sas is not None or credential is False or isinstance(credential, AzureSasCredential)
     if not open_to_all and not url.is_secure:
         raise ValueError(

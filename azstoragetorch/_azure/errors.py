@@ -91,7 +91,8 @@ _DAMAGED = frozenset({"Md5Mismatch", "Crc64Mismatch"})
 
 _ADVICE = {
     "AuthenticationFailed": "the credential is wrong or has expired (check the SAS's expiry and this machine's clock)",
-    "AuthorizationFailure": "the account's firewall, or the rights of the SAS or key, do not allow this",
+    "AuthorizationFailure": "the credential is wrong or expired, or lacks the right for this, or the account's "
+    "firewall does not let this machine in",
     "AuthorizationPermissionMismatch": "the identity or SAS lacks the right for this; reading needs the role 'Storage "
     "Blob Data Reader', writing 'Storage Blob Data Contributor'",
     "InvalidAuthenticationInfo": "the credential was not accepted",
@@ -102,6 +103,8 @@ _ADVICE = {
     "LeaseIdMissing": "somebody holds a lease on the blob; break the lease or write another blob",
     "InvalidBlobType": "the blob is not a block blob; delete it or write another name",
     "BlobArchived": "the blob is in the archive tier; rehydrate it first",
+    "InvalidBlockList": "somebody else wrote the blob meanwhile, which discards the blocks of all other writers; "
+    "nothing of this file was committed. Give every writer (every rank) a name of its own",
     "InvalidBlobOrBlock": "the blob has uncommitted blocks of another writer with ids of another length; commit or "
     "delete them, or write another name",
 }

@@ -24,7 +24,7 @@ from azstoragetorch._values.stats import TransferStats
 from azstoragetorch._values.version import BlobVersion, RangeRead
 from azstoragetorch.exceptions import BlobTimeoutError
 
-__all__ = ["API_VERSION", "RangedGet"]
+__all__ = ["API_VERSION", "USER_AGENT", "RangedGet"]
 
 API_VERSION = "2021-12-02"
 """Version of the service's protocol: has all that is used here, and older than any cloud or emulator in use."""

@@ -35,7 +35,7 @@ from azure.core.pipeline.transport import AsyncHttpResponse, HttpRequest
 from azure.storage.blob.aio import BlobServiceClient
 
 from azstoragetorch._azure.credentials import Credential, TokenSource, authentication_for, token_source
-from azstoragetorch._azure.ranged_get import API_VERSION
+from azstoragetorch._azure.ranged_get import API_VERSION, USER_AGENT
 from azstoragetorch._azure.transport import BlobTransport
 from azstoragetorch._values.graveyard import bury
 from azstoragetorch._values.options import KiB, MiB, TransferOptions
@@ -135,6 +135,7 @@ class Session:
             url.endpoint,
             transport=transport,
             api_version=API_VERSION,
+            user_agent=USER_AGENT,
             permit_redirects=False,  # a redirect would carry the credential elsewhere
             retry_total=0,
             retry_connect=0,

@@ -126,7 +126,9 @@ class BlobUrl(_Location):
         if not slash and "blob" in _host_name(parts.host).split(".")[1:]:
             container, name = "$root", container
         if not name:
-            raise parts.refused("this is a container URL; add a blob name (/$root/<name> for the root container)")
+            raise parts.refused(
+                "this is a container URL; add a blob name, before the ? of a SAS (/$root/<name> for the root container)"
+            )
         decoded = _decoded(container, parts), _decoded(name, parts)
         return cls(*parts[:3], *decoded, parts.snapshot, parts.version_id, sas=parts.sas)
 

@@ -223,3 +223,11 @@ def test_redirects_are_not_followed(server: BlobServer, mode: Any, status: int) 
         assert caught.value.status_code == status
         assert not other.requests()
         assert len(server.requests()) == 1
+
+
+def test_key_that_is_no_key_is_refused_at_once(server: BlobServer) -> None:
+    """Half of a key pasted: said where the file is opened, without showing it."""
+    with pytest.raises(ValueError, match="not base64") as caught:
+        BlobIO(server.url("a"), "rb", credential=AzureNamedKeyCredential("devstoreaccount1", "canary not base64!"))
+    assert "canary" not in str(caught.value)
+    assert caught.value.__context__ is None

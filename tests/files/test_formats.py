@@ -170,3 +170,19 @@ def test_shutil_copyfileobj(opened: Open) -> None:
         shutil.copyfileobj(file, target)
 
     assert target.getvalue() == DATA
+
+
+def test_text_that_fails_half_way_is_not_committed(server: BlobServer) -> None:
+    """The way that README shows: the file's own ``with`` ends it before the wrapper can close, and commit, it."""
+    server.put("log", b"previous")
+    with pytest.raises(ZeroDivisionError), BlobIO(server.url("log"), "wb", credential=False) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8")
+        text.write("half")
+        text.write(str(1 // 0))
+    assert server.get("log") == b"previous"
+
+    with BlobIO(server.url("log"), "wb", credential=False) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8")
+        text.write("whole")
+        text.detach()
+    assert server.get("log") == b"whole"

@@ -31,8 +31,8 @@ def test_readme_samples_run(azurite_https: Azurite) -> None:
             assert (result.returncode, result.stderr) == (0, "")
             outputs.append(result.stdout)
 
-    save_and_load, event_loop, errors = outputs
-    assert save_and_load == ""
+    save_and_load, wrapped, event_loop, errors = outputs
+    assert save_and_load == wrapped == ""
     assert re.fullmatch(r"16 bytes of log, \d{6} bytes of model\nb'epoch 0\\n'\nb'epoch 1\\n'\n", event_loop)
     assert errors.startswith("starting from scratch: ")
     assert "no-such-checkpoint.pth" in errors
