@@ -46,6 +46,14 @@ def byte_view(data: Any, *, writable: bool = False) -> memoryview:
     return view.cast("B") if view.nbytes else memoryview(b"")
 
 
+class _Memory(io.BytesIO):
+    """Is not closed when it is collected: a read that the process's exit cut off may still hold a view of it, and the
+    interpreter would complain that an exported buffer cannot be resized."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 class ReadCursor:
     """A position in a blob, and the fetched bytes around it."""
 
@@ -77,7 +85,7 @@ class ReadCursor:
             if window is not None and position + size <= window.stop:
                 return (yield from self.read(size))
         # Filled in place and handed out without a second copy: BytesIO gives the bytes it owns.
-        memory = io.BytesIO(bytes(size))
+        memory = _Memory(bytes(size))
         filled = yield from self.readinto(memory.getbuffer())
         content = memory.getvalue()
         return content if filled == size else content[:filled]
