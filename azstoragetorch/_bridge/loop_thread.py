@@ -101,6 +101,23 @@ class Call:
         self._thread.finish(self, error)
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """Buries, when it closes, the transports that still have something to send to a peer that takes nothing.
+
+    They have been closed, and nothing more can be done for them; collected, they would warn of being unclosed.
+    """
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        super().__init__(selector)
+        self._registered = selector
+
+    def close(self) -> None:
+        """Close the loop."""
+        if not self.is_closed():
+            bury([key.data for key in self._registered.get_map().values()])
+        super().close()
+
+
 class LoopThread:
     """A loop that exists at once and a thread that starts to serve it with `start`."""
 
@@ -108,7 +125,7 @@ class LoopThread:
         # Always the standard loop: what a process installed as policy (uvloop) is not measured to be faster here
         # and has fork rules of its own. A selector of our own, because `disown` needs its descriptor.
         self._selector = selectors.DefaultSelector() if os.name == "posix" else None
-        factory = None if self._selector is None else functools.partial(asyncio.SelectorEventLoop, self._selector)
+        factory = None if self._selector is None else functools.partial(_Loop, self._selector)
         self._runner = asyncio.Runner(loop_factory=factory)
         # In an empty context: the runner keeps a copy, which would keep the first caller's variables alive.
         self.loop = contextvars.Context().run(self._runner.get_loop)
