@@ -17,6 +17,7 @@ from typing import Any, SupportsIndex, TypeAlias, TypeVar
 from azstoragetorch._transfer.content import Download, Upload
 from azstoragetorch._transfer.readahead import GAP, Segment
 from azstoragetorch._transfer.writer import Block
+from azstoragetorch._values.buffers import fillable_bytes
 from azstoragetorch._values.options import KiB
 
 __all__ = ["ReadCursor", "Steps", "WriteCursor", "byte_view"]
@@ -44,14 +45,6 @@ def byte_view(data: Any, *, writable: bool = False) -> memoryview:
         raise BufferError("memoryview: underlying buffer is not C-contiguous")
     # Views with a zero in their shape cannot be cast.
     return view.cast("B") if view.nbytes else memoryview(b"")
-
-
-class _Memory(io.BytesIO):
-    """Is not closed when it is collected: a read that the process's exit cut off may still hold a view of it, and the
-    interpreter would complain that an exported buffer cannot be resized."""
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 class ReadCursor:
@@ -84,10 +77,8 @@ class ReadCursor:
             window = self._window
             if window is not None and position + size <= window.stop:
                 return (yield from self.read(size))
-        # Filled in place and handed out without a second copy: BytesIO gives the bytes it owns.
-        memory = _Memory(bytes(size))
-        filled = yield from self.readinto(memory.getbuffer())
-        content = memory.getvalue()
+        content, view = fillable_bytes(size)  # filled in place and handed out without a second copy
+        filled = yield from self.readinto(view)
         return content if filled == size else content[:filled]
 
     def read1(self, size: int = -1) -> Steps[bytes]:

@@ -14,7 +14,33 @@ still touch it; a ``bytearray`` that still has an exported ``memoryview`` is one
 
 from __future__ import annotations
 
-__all__ = ["BufferPool"]
+import ctypes
+
+__all__ = ["BufferPool", "fillable_bytes"]
+
+_new_bytes = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t)(
+    ("PyBytes_FromStringAndSize", ctypes.pythonapi)
+)
+_address_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(("PyBytes_AsString", ctypes.pythonapi))
+_view_of = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)(
+    ("PyMemoryView_FromMemory", ctypes.pythonapi)
+)
+_WRITABLE = 0x200  # PyBUF_WRITE
+
+
+def fillable_bytes(size: int) -> tuple[bytes, memoryview]:
+    """Return new ``bytes`` with arbitrary content, and the view to fill them through before anybody else sees them.
+
+    That is what the C API documents for bytes made without content. The view does not keep the bytes alive: hold them
+    for as long as somebody may write through it. ``io.BytesIO.getbuffer`` would, but CPython 3.12 crashes when its
+    views are garbage of one cycle, as the frames of a failed read are.
+    https://docs.python.org/3/c-api/bytes.html#c.PyBytes_AsString
+
+    :param size: at least 1; the empty bytes are shared by everybody.
+    """
+    content: bytes = _new_bytes(None, size)
+    view: memoryview = _view_of(_address_of(content), size, _WRITABLE)
+    return content, view.cast("B")
 
 
 class BufferPool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from azstoragetorch._values.buffers import BufferPool
+from azstoragetorch._values.buffers import BufferPool, fillable_bytes
 
 
 def test_buffer_given_back_is_handed_out_again() -> None:
@@ -75,3 +75,17 @@ def test_shrinking_lets_buffers_go_until_few_enough_are_kept() -> None:
     pool.shrink(69)
     assert pool.take(40) is not old
     assert pool.take(30) is new
+
+
+def test_bytes_are_filled_in_place_and_belong_to_one_reader() -> None:
+    """A read of half the memory must not need all of it; bytes that were shared would change under their owners."""
+    for size in (1, 2, 100, 1 << 20):
+        content, view = fillable_bytes(size)
+        other, _ = fillable_bytes(size)
+        view[:] = b"x" * size
+        other_before = bytes(other)
+        assert content == b"x" * size
+        view[0:1] = b"y"
+        assert content[:1] == b"y"
+        assert other == other_before
+        assert (type(content), len(content), view.format, view.itemsize) == (bytes, size, "B", 1)
