@@ -22,25 +22,23 @@ _new_bytes = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize
     ("PyBytes_FromStringAndSize", ctypes.pythonapi)
 )
 _address_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(("PyBytes_AsString", ctypes.pythonapi))
-_view_of = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)(
-    ("PyMemoryView_FromMemory", ctypes.pythonapi)
-)
-_WRITABLE = 0x200  # PyBUF_WRITE
 
 
 def fillable_bytes(size: int) -> tuple[bytes, memoryview]:
     """Return new ``bytes`` with arbitrary content, and the view to fill them through before anybody else sees them.
 
-    That is what the C API documents for bytes made without content. The view does not keep the bytes alive: hold them
-    for as long as somebody may write through it. ``io.BytesIO.getbuffer`` would, but CPython 3.12 crashes when its
-    views are garbage of one cycle, as the frames of a failed read are.
+    That is what the C API documents for bytes made without content. The view, and every slice of it, keeps them alive:
+    a transfer that the exit of the process cut off from its reader may still write. ``io.BytesIO.getbuffer`` would do
+    the same, but CPython 3.12 crashes when its views are garbage of one cycle, as the frames of a failed read are.
     https://docs.python.org/3/c-api/bytes.html#c.PyBytes_AsString
 
     :param size: at least 1; the empty bytes are shared by everybody.
     """
     content: bytes = _new_bytes(None, size)
-    view: memoryview = _view_of(_address_of(content), size, _WRITABLE)
-    return content, view.cast("B")
+    # ctypes remembers every array type for good: powers of two, so that there are few. Nothing past size is reachable.
+    memory = (ctypes.c_ubyte * (1 << (size - 1).bit_length())).from_address(_address_of(content))
+    memory.owner = content  # type: ignore[attr-defined]  # an instance may carry what it must outlive
+    return content, memoryview(memory).cast("B")[:size]
 
 
 class BufferPool:

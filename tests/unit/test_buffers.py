@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from azstoragetorch._values.buffers import BufferPool, fillable_bytes
 
 
@@ -89,3 +91,14 @@ def test_bytes_are_filled_in_place_and_belong_to_one_reader() -> None:
         assert content[:1] == b"y"
         assert other == other_before
         assert (type(content), len(content), view.format, view.itemsize) == (bytes, size, "B", 1)
+
+
+def test_a_slice_keeps_the_bytes_alive() -> None:
+    """Whoever still fills them when their reader is gone must not write into memory that is somebody else's."""
+    content, view = fillable_bytes(1 << 20)
+    references = sys.getrefcount(content)
+    part = view[10:20]
+    del view
+    assert sys.getrefcount(content) == references
+    del part
+    assert sys.getrefcount(content) == references - 1
