@@ -1,30 +1,50 @@
-"""One container of the service: its listing, page by page."""
+"""One container of the service: its listing, page by page.
+
+Beside the blob SDK, as the ranged read is: its listing costs 1,000 ms of CPU a page, on the loop (docs/internals.md).
+The requests go through the lean pipeline of reads; the pages are parsed in a thread.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
+from urllib.parse import quote
 
-from azure.storage.blob.aio import ContainerClient
+from azure.core.pipeline.transport import HttpRequest
 
 from azstoragetorch._azure.credentials import Credential
+from azstoragetorch._azure.errors import FailedAttempt, Failure, Kind, status_failure, unusable
+from azstoragetorch._azure.list_page import parse_page
+from azstoragetorch._azure.ranged_get import API_VERSION, ERROR_BODY, USER_AGENT
 from azstoragetorch._azure.retry import persist
 from azstoragetorch._azure.session import Account, Session
-from azstoragetorch._values.options import TransferOptions
+from azstoragetorch._values.chunk import ListPage
+from azstoragetorch._values.options import MiB, TransferOptions
 from azstoragetorch._values.stats import TransferStats
 from azstoragetorch._values.url import ContainerUrl
-from azstoragetorch._values.version import ListedBlob
+from azstoragetorch.exceptions import BlobAccessError, BlobNotFoundError, BlobTimeoutError, ContainerNotFoundError
 
 __all__ = ["AzureContainer"]
 
+START_FROM_VERSION = "2026-02-06"
+"""First version of the service's protocol with ``startFrom``. Only requests that need it name it: emulators and
+gateways refuse versions newer than themselves."""
+
+MAX_PAGE = 64 * MiB
+"""Most that is read of a page. 5,000 blobs with metadata of 8 KiB each, the most the service stores, are 40 MiB."""
+
 
 class AzureContainer:
-    """:class:`azstoragetorch._transfer.remote.RemoteContainer` over the SDK's public API."""
+    """:class:`azstoragetorch._transfer.remote.RemoteContainer` over the lean pipeline."""
 
     def __init__(self, url: ContainerUrl, account: Account, options: TransferOptions, stats: TransferStats) -> None:
         self.name = str(url)
         self.stats = stats
         self._options = options
-        self._client: ContainerClient = account.service.get_container_client(url.container)
+        self._account = account
+        self._url = url
 
     @classmethod
     async def open(
@@ -34,23 +54,100 @@ class AzureContainer:
         session = await Session.current()
         return cls(url, await session.account(url, credential, options), options, stats)
 
-    async def pages(self, prefix: str | None = None, *, page_size: int = 5000) -> AsyncIterator[list[ListedBlob]]:
-        """List Blobs; each page is asked for again on its own, so a failure late in a listing repeats one page."""
-        marker: str | None = None
-        while True:
+    async def pages(
+        self, prefix: str | None = None, *, page_size: int = 5000, start_from: str | None = None
+    ) -> AsyncGenerator[ListPage, None]:
+        """List Blobs; each page is asked for again on its own, so a failure late in a listing repeats one page.
 
-            async def attempt(after: str | None = marker) -> tuple[list[ListedBlob], str | None]:
-                self.stats.requests += 1
-                listing = self._client.list_blobs(name_starts_with=prefix, results_per_page=page_size)
-                pages = listing.by_page(after)
-                page = await anext(pages)
-                # The service quotes an ETag in headers and not in listings.
-                blobs = [ListedBlob(blob.name, blob.size, '"' + blob.etag.strip('"') + '"') async for blob in page]
-                return blobs, pages.continuation_token  # type: ignore[attr-defined]  # public, but not in the hint
+        Without ``start_from`` the next page is on its way while one is used; with it there may be no need of one.
+        """
+        # Metadata is what tells a placeholder of a directory from an empty blob.
+        url = f"{self._url.url}?restype=container&comp=list&include=metadata&maxresults={page_size}"
+        for name, value in (("prefix", prefix), ("startFrom", start_from)):
+            if value:
+                url += f"&{name}={quote(value, safe='')}"
+        version = START_FROM_VERSION if start_from else API_VERSION
+        ahead: asyncio.Task[tuple[ListPage, str]] | None = None
+        try:
+            page, marker = await self._page(url, version, "")
+            while marker:
+                if start_from:
+                    yield page
+                    page, marker = await self._page(url, version, marker)
+                else:
+                    ahead = asyncio.create_task(self._page(url, version, marker))
+                    yield page
+                    page, marker = await ahead
+            yield page
+        finally:
+            if ahead is not None and not ahead.done():
+                ahead.cancel()
+                await asyncio.wait([ahead])
+            if ahead is not None and not ahead.cancelled():
+                ahead.exception()  # seen here, or asyncio would complain that nobody did
 
-            blobs, marker = await persist(
-                attempt, doing=f"listing {self.name}", options=self._options, stats=self.stats
-            )
-            yield blobs
-            if not marker:
-                return
+    async def _page(self, url: str, version: str, marker: str) -> tuple[ListPage, str]:
+        address = f"{url}&marker={quote(marker, safe='')}" if marker else url
+
+        async def attempt() -> tuple[ListPage, str]:
+            pieces = await self._body(address, version)
+            # Not anyio's threads: their first use imports a module, and a child forked meanwhile keeps half of it.
+            page, following = await asyncio.get_running_loop().run_in_executor(None, parse_page, pieces)
+            if following and following == marker:
+                raise unusable("the service sent a page that is followed by itself")
+            return page, following
+
+        return await persist(attempt, doing=f"listing {self.name}", options=self._options, stats=self.stats)
+
+    async def _body(self, url: str, version: str) -> list[bytes]:
+        """Ask once and return the answer's body as it came."""
+        request = HttpRequest("GET", url)
+        request.headers["x-ms-version"] = version
+        request.headers["x-ms-client-request-id"] = str(uuid.uuid4())
+        request.headers["User-Agent"] = USER_AGENT
+        request.headers["Accept-Encoding"] = "identity"  # aiohttp offers gzip by itself; a proxy might take it up
+        self.stats.requests += 1
+        response = (await self._account.reads.run(request, stream=True)).http_response
+        answer = response.internal_response
+        clock = asyncio.get_running_loop().time
+        since, received, size, pieces = clock(), 0, 0, []
+        failed = response.status_code != 200
+        try:
+            async for piece in answer.content.iter_any():
+                size += len(piece)
+                if failed and size > ERROR_BODY:
+                    break
+                if size > MAX_PAGE:
+                    raise unusable(f"the list of blobs that the service sends is longer than {MAX_PAGE} bytes")
+                if not failed:
+                    pieces.append(piece)
+                elapsed = clock() - since
+                if elapsed >= self._options.idle_timeout:
+                    received, before = size, received
+                    if received - before < self._options.min_rate * elapsed:
+                        text = f"the answer came too slowly ({received - before} bytes in {elapsed:.0f} s)"
+                        raise FailedAttempt(Failure(Kind.BUSY, BlobTimeoutError, text))
+                    since = clock()
+            if failed:
+                raise FailedAttempt(_refusal(response.status_code, response.headers))
+            return pieces
+        finally:
+            # Back to the pool only when every byte of the answer was read; anything else ends the connection.
+            if answer.content.at_eof():
+                answer.release()
+            else:
+                answer.close()
+
+
+def _refusal(status: int, headers: Mapping[str, str]) -> Failure:
+    """Say what an error means to a listing, which is of a container and needs a right of its own."""
+    code = headers.get("x-ms-error-code")
+    if status < 300:
+        return unusable(f"the service answered a listing with status {status}").failure
+    failure = status_failure(status, code, headers, None)
+    if failure.type is BlobNotFoundError:
+        text = f"the container does not exist (the service answered 404{f' {code}' if code else ''}); check the URL"
+        return replace(failure, type=ContainerNotFoundError, text=text)
+    if failure.type is BlobAccessError:
+        return replace(failure, text=f"{failure.text}. Listing needs the permission 'list' (l in the sp= of a SAS)")
+    return failure

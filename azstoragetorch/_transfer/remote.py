@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol
 
+from azstoragetorch._values.chunk import ListPage
 from azstoragetorch._values.stats import TransferStats
-from azstoragetorch._values.version import BlobVersion, ListedBlob, RangeRead
+from azstoragetorch._values.version import BlobVersion, RangeRead
 
 __all__ = ["RemoteBlob", "RemoteContainer"]
 
@@ -76,9 +77,15 @@ class RemoteContainer(Protocol):
     def stats(self) -> TransferStats:
         """Counters of this container's requests."""
 
-    def pages(self, prefix: str | None = None, *, page_size: int = 5000) -> AsyncIterator[list[ListedBlob]]:
-        """Yield the blobs whose names start with ``prefix``, in the order of their names, one request a page.
+    def pages(
+        self, prefix: str | None = None, *, page_size: int = 5000, start_from: str | None = None
+    ) -> AsyncGenerator[ListPage, None]:
+        """Yield the blobs whose names start with ``prefix``, in the order of the service, one request a page.
+
+        Close the iterator if it is left before its end: a request may be under way.
 
         :param page_size: blobs asked for at once, at most 5,000; the service may send fewer, or none, and go on.
+        :param start_from: ask the service to begin at this name, inclusive. One that does not know how sends all from
+            the first on, or answers with an error status below 500.
         :raises ContainerNotFoundError: if there is no such container.
         """

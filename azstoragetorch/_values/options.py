@@ -51,6 +51,10 @@ class TransferOptions:
     """Bytes of buffers that one event loop (so one process, for everything sync) may hold for transfers. Multiply by
     DataLoader workers and by ranks for the memory of a machine."""
 
+    prefetch_max_blob: int = 64 * MiB
+    """Bytes of the largest blob that a dataset fetches before its sample is asked for. Larger ones are opened when the
+    transform reads them, with the read-ahead of a file: three of this size fill the memory budget."""
+
     connect_timeout: float = 10
     """Seconds to open a connection. A reachable service answers in milliseconds; a lost SYN is repeated after 1, 3
     and 7 s."""
@@ -82,6 +86,7 @@ class TransferOptions:
             ("in_flight", 1, 256),
             ("readahead", 0, 1024),
             ("memory_budget", 1 * MiB, 1 << 50),
+            ("prefetch_max_blob", 0, 1 << 50),
             ("min_rate", 0, 1 << 50),
         ):
             value = getattr(self, name)

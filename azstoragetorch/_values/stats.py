@@ -1,10 +1,10 @@
-"""Counters of what a file did on the network."""
+"""Counters of what a file or a dataset did on the network."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["TransferStats"]
+__all__ = ["DatasetStats", "TransferStats"]
 
 
 @dataclass(slots=True)
@@ -22,3 +22,16 @@ class TransferStats:
     """Bytes of blob content received or sent, without headers; bytes sent again count again."""
     retries: int = 0
     """Requests sent again after a failure."""
+
+
+@dataclass(slots=True)
+class DatasetStats(TransferStats):
+    """What one dataset has read in this process; DataLoader workers are processes of their own.
+
+    ``requests``, ``bytes`` and ``retries`` count what was asked for, for samples that nobody took, too.
+    """
+
+    samples: int = 0
+    """Samples handed out."""
+    skipped: int = 0
+    """Blobs left out because of an error, with ``on_error="skip"``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 __all__ = ["BlobVersion", "ListedBlob", "RangeRead"]
 
@@ -32,7 +33,10 @@ class ListedBlob:
     """One blob as a listing names it."""
 
     name: str
-    size: int
-    """Bytes of the blob."""
-    etag: str
-    """ETag of its content, quoted as in a header."""
+    """Name of the blob in its container, decoded: ``dir/a b.bin`` and not ``dir/a%20b.bin``."""
+    size: int | None
+    """Bytes of the blob; ``None`` where it was named by a URL and nobody has asked yet."""
+    etag: str | None
+    """ETag of its content, quoted as in a header; ``None`` where it is not known."""
+    last_modified: datetime | None = None
+    """When it was written, in UTC, to the second; ``None`` where it is not known."""

@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--discard-uploads", action="store_true", help="keep only the sizes of what is uploaded")
     parser.add_argument("--discarded-crc", action="store_true", help="and its CRC-32")
     parser.add_argument("--synthetic", nargs=2, metavar=("NAME", "SIZE"), action="append", default=[])
+    parser.add_argument("--listing", type=int, default=None, metavar="COUNT", help="list blobs that cannot be read")
     parser.add_argument("--until-stdin-ends", action="store_true", help="end with the process that started this one")
     options = parser.parse_args()
     context = None
@@ -45,6 +46,8 @@ def main() -> None:
     ) as server:
         for name, size in options.synthetic:
             server.put_synthetic(name, int(size))
+        if options.listing is not None:
+            server.put_listing(options.listing)
         print(server.container_url, flush=True)
         if options.until_stdin_ends:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

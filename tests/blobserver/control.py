@@ -2,8 +2,10 @@
 
 ``GET /__log__``      what was seen: ``{"requests": [...], "connections": n, "peak_requests": n, ...}``
 ``POST /__reset__``   forget the log and all faults; the blobs stay
-``POST /__config__``  set any of ``latency connect_latency bandwidth keep_alive discard_uploads discarded_crc``
+``POST /__config__``  set any of ``latency connect_latency bandwidth keep_alive discard_uploads discarded_crc
+                      start_from``
 ``POST /__put__``     make synthetic blobs: ``{"blobs": [{"name": ..., "size": ..., "seed": 0}, ...]}``
+``POST /__listing__`` list blobs that cannot be read: ``{"count": 1000000, "prefix": ""}``
 ``POST /__fault__``   answer with an error: ``{"status": 503, "code": "ServerBusy", "headers": {}, "method": null,
                       "comp": null, "blob": null, "times": 1, "nth": 1}``
 
@@ -23,7 +25,7 @@ from tests.blobserver.wire import Request, Response, ServiceError, body_response
 if TYPE_CHECKING:
     from tests.blobserver.server import BlobServer
 
-SETTINGS = ("latency", "connect_latency", "bandwidth", "keep_alive", "discard_uploads", "discarded_crc")
+SETTINGS = ("latency", "connect_latency", "bandwidth", "keep_alive", "discard_uploads", "discarded_crc", "start_from")
 
 
 def control_response(server: BlobServer, request: Request) -> Response:
@@ -54,6 +56,8 @@ def _perform(server: BlobServer, request: Request) -> dict[str, Any]:
         case "POST", "/__put__":
             for blob in values["blobs"]:
                 server.put_synthetic(blob["name"], blob["size"], blob.get("seed", 0))
+        case "POST", "/__listing__":
+            server.put_listing(values["count"], values.get("prefix", ""))
         case "POST", "/__fault__":
             match = on(values.get("method"), values.get("comp"), blob=values.get("blob"))
             action = Status(values["status"], values.get("code", ""), values.get("headers"))

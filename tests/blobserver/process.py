@@ -82,6 +82,10 @@ class ServerProcess:
         made = [{"name": name, "size": size, "seed": seed} for name, size in blobs]
         self._control("POST", "/__put__", {"blobs": made})
 
+    def put_listing(self, count: int, prefix: str = "") -> None:
+        """List ``count`` blobs that cannot be read instead of those there are: see `BlobServer.put_listing`."""
+        self._control("POST", "/__listing__", {"count": count, "prefix": prefix})
+
     def fault(self, status: int, **rule: Any) -> None:
         """Answer requests with an error status: see `tests.blobserver.control`."""
         self._control("POST", "/__fault__", {"status": status, **rule})

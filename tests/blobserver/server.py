@@ -23,6 +23,7 @@ from tests.blobserver.connection import Connection
 from tests.blobserver.content import BytesContent, SyntheticContent
 from tests.blobserver.faults import Action, Faults, Match, Rule
 from tests.blobserver.link import Link, Model
+from tests.blobserver.listing import catalog
 from tests.blobserver.log import Record, RequestLog
 from tests.blobserver.service import ACCOUNT, Service
 from tests.blobserver.store import Block, Store, Version
@@ -40,7 +41,8 @@ class BlobServer(Model):
     :param discard_uploads: keep only sizes (and with ``discarded_crc`` CRC-32 sums) of what is uploaded.
 
     ``latency``, ``bandwidth``, ``connect_latency`` and ``keep_alive`` are those of `Model` and can be set at any
-    time, as can ``require_sas`` (query pairs every request must have) and ``require_token`` (the bearer token).
+    time, as can ``require_sas`` (query pairs every request must have), ``require_token`` (the bearer token) and
+    ``start_from`` (whether listings begin where ``startFrom`` asks).
     ``malformed`` holds a line for each request that was not HTTP, ``errors`` what went wrong in the server itself:
     a test that uses the server checks that both are empty at its end.
     """
@@ -125,9 +127,28 @@ class BlobServer(Model):
         """Return the URL of a blob of the server's container."""
         return f"{self.container_url}/{quote(name, safe='/~')}"
 
-    def put(self, name: str, data: bytes) -> Version:
-        """Replace a blob; the result has ``etag`` and ``version_id``."""
-        return self.store.put(*self._locate(name), BytesContent(bytes(data)))
+    def put(self, name: str, data: bytes, *, tier: str | None = None) -> Version:
+        """Replace a blob; the result has ``etag`` and ``version_id``.
+
+        :param tier: ``"Archive"`` makes one that is listed and cannot be read.
+        """
+        properties = {} if tier is None else {"x-ms-access-tier": tier}
+        return self.store.put(*self._locate(name), BytesContent(bytes(data)), properties)
+
+    def put_directory(self, name: str, *, resource_type: bool = True, metadata: bool = True) -> Version:
+        """Make the placeholder of a directory, as accounts with a hierarchical namespace list it.
+
+        :param resource_type: whether it says so by its type, as those do.
+        :param metadata: whether it says so by its metadata, as those do and as Hadoop does in other accounts.
+        """
+        properties = {"x-ms-resource-type": "directory"} if resource_type else {}
+        if metadata:
+            properties["x-ms-meta-hdi_isfolder"] = "true"
+        return self.store.put(*self._locate(name), BytesContent(b""), properties)
+
+    def put_listing(self, count: int, prefix: str = "") -> None:
+        """List ``count`` blobs that cannot be read instead of those of the server's container: see `Catalog`."""
+        self.store.set_catalog(self.container, catalog(count, prefix))
 
     def put_synthetic(self, name: str, size: int, seed: int = 0) -> Version:
         """Replace a blob by ``size`` bytes of the pattern that `synthetic_bytes` computes, whatever the size."""
@@ -239,6 +260,14 @@ class BlobServer(Model):
     @require_token.setter
     def require_token(self, token: str | None) -> None:
         self.service.require_token = token
+
+    @property
+    def start_from(self) -> bool:
+        return self.service.start_from
+
+    @start_from.setter
+    def start_from(self, honoured: bool) -> None:
+        self.service.start_from = honoured
 
     def _accept(self) -> None:
         while not self._closing.is_set():

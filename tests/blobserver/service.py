@@ -32,6 +32,7 @@ _STORED_HEADERS = {
     "x-ms-blob-content-disposition": "Content-Disposition",
     "x-ms-blob-cache-control": "Cache-Control",
     "x-ms-blob-content-md5": "Content-MD5",
+    "x-ms-access-tier": "x-ms-access-tier",
 }
 
 
@@ -39,12 +40,14 @@ class Service:
     """Answers requests from a store.
 
     ``require_sas`` are the query pairs that every request must carry, ``require_token`` is the bearer token.
+    ``start_from`` says whether a listing begins where ``startFrom`` asks, in versions that have it.
     """
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.require_sas: dict[str, str] | None = None
         self.require_token: str | None = None
+        self.start_from = True
 
     def authorize(self, request: Request) -> None:
         """Refuse a request whose credential is missing, expired or wrong.
@@ -154,6 +157,8 @@ class Service:
         size = version.size
         if request.method == "HEAD":
             return Response(200, headers, version.content, length=size)
+        if version.properties.get("x-ms-access-tier") == "Archive":
+            raise ServiceError(409, "BlobArchived", "This operation is not permitted on an archived blob.")
         try:
             next(version.content.slices(0, min(1, size)), None)
         except LookupError as error:
@@ -223,7 +228,7 @@ class Service:
     def _list(self, request: Request, container: str) -> Response:
         if "delimiter" in request.query:
             raise ServiceError(400, "UnsupportedQueryParameter", "this server lists flat only")
-        body = blob_list_xml(self.store, request, container)
+        body = blob_list_xml(self.store, request, container, start_from=self.start_from)
         return body_response(200, body, "application/xml")
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from tests.blobserver.catalog import Catalog
 from tests.blobserver.content import Content, JoinedContent
 from tests.blobserver.wire import ServiceError
 
@@ -82,6 +83,7 @@ class _Container:
         self.modified = time.time()
         self.blobs: dict[str, _Blob] = {}
         self.names: list[str] | None = None  # of what can be listed, sorted; None after a change
+        self.catalog: Catalog | None = None  # what is listed instead
 
 
 class Store:
@@ -215,13 +217,29 @@ class Store:
             owner.blobs[name].staged = {}
             owner.names = None
 
-    def page(self, container: str, prefix: str, after: str, count: int) -> tuple[list[tuple[str, Version]], bool]:
-        """List up to ``count`` blobs whose name starts with ``prefix`` and follows ``after``; tell if more follow."""
+    def set_catalog(self, container: str, catalog: Catalog | None) -> None:
+        """List these blobs, which cannot be read, instead of those of the container."""
+        with self._lock:
+            self._container(container).catalog = catalog
+
+    def catalog(self, container: str) -> Catalog | None:
+        """Return what is listed instead of the blobs of the container, if anything."""
+        with self._lock:
+            return self._container(container).catalog
+
+    def page(
+        self, container: str, prefix: str, after: str, count: int, start_from: str = ""
+    ) -> tuple[list[tuple[str, Version]], bool]:
+        """List up to ``count`` blobs whose name starts with ``prefix``, follows ``after`` and is not before
+        ``start_from``; tell if more follow.
+        """
         with self._lock:
             owner = self._container(container)
             if owner.names is None:
                 owner.names = sorted(name for name, blob in owner.blobs.items() if blob.current)
-            first = max(bisect_left(owner.names, prefix), bisect_right(owner.names, after) if after else 0)
+            first = max(
+                bisect_left(owner.names, max(prefix, start_from)), bisect_right(owner.names, after) if after else 0
+            )
             found: list[tuple[str, Version]] = []
             for index in range(first, len(owner.names)):
                 name = owner.names[index]

@@ -24,7 +24,7 @@ from azure.core.exceptions import (
     ResourceModifiedError,
     ResourceNotFoundError,
 )
-from azure.storage.blob import BlobBlock, BlobClient, ContainerClient
+from azure.storage.blob import BlobBlock, BlobClient, ContainerClient, StandardBlobTier
 from azure.storage.blob.aio import BlobClient as AsyncBlobClient
 
 from tests.blobserver import (
@@ -148,6 +148,59 @@ class TestSdk:
         assert [blob.name for blob in found] == [name for name in names if name.startswith("p/")]
         assert found[0].size == len(found[0].name.encode())
         assert found[0].etag == server.version(found[0].name).etag.strip('"')
+
+    def test_list_from_a_name_on(self, server: BlobServer) -> None:
+        """Listings by ranges begin in the middle, and go on by markers from there."""
+        names = [f"p/{index:02}" for index in range(23)] + ["q"]
+        for name in names:
+            server.put(name, b"x")
+        with ContainerClient.from_container_url(server.container_url, api_version="2026-02-06") as client:
+            for start, expected in [("p/07", names[7:23]), ("p/07x", names[8:23]), ("a", names[:23]), ("q", [])]:
+                found = client.list_blobs(name_starts_with="p/", results_per_page=5, start_from=start)
+                assert [blob.name for blob in found] == expected
+            server.start_from = False
+            assert len(list(client.list_blobs(name_starts_with="p/", start_from="p/07"))) == 23
+        server.start_from = True
+        with ContainerClient.from_container_url(server.container_url, api_version="2025-11-05") as client:
+            assert len(list(client.list_blobs(start_from="p/07"))) == 24
+
+    def test_archived_blobs_are_listed_and_not_read(self, server: BlobServer) -> None:
+        """Data sets have some, after a lifecycle rule."""
+        server.put("a", b"x", tier="Archive")
+        with ContainerClient.from_container_url(server.container_url) as client:
+            client.upload_blob("b", b"x", standard_blob_tier=StandardBlobTier.COOL)
+            found = {blob.name: blob.blob_tier for blob in client.list_blobs()}
+            assert found == {"a": "Archive", "b": "Cool"}
+            with pytest.raises(HttpResponseError) as caught:
+                client.download_blob("a")
+            assert (caught.value.status_code, code(caught.value)) == (409, "BlobArchived")
+
+    def test_directories_are_listed_as_blobs(self, server: BlobServer) -> None:
+        """Accounts with a hierarchical namespace have a placeholder for each, and Hadoop makes some elsewhere."""
+        server.put_directory("d")
+        server.put_directory("h", resource_type=False)
+        server.put("x", b"")
+        with ContainerClient.from_container_url(server.container_url) as client:
+            found = {blob.name: (blob.size, blob.metadata) for blob in client.list_blobs(include=["metadata"])}
+        assert found == {"d": (0, {"hdi_isfolder": "true"}), "h": (0, {"hdi_isfolder": "true"}), "x": (0, None)}
+        _, body = ask(server, "GET", "/devstoreaccount1/data?restype=container&comp=list")
+        assert body.count(b"<ResourceType>directory</ResourceType>") == 1
+        assert b"hdi_isfolder" not in body
+
+    @pytest.mark.parametrize("count", [0, 1, 5000, 5001])
+    def test_synthetic_listing_is_one_of_real_blobs(self, server: BlobServer, count: int) -> None:
+        """A million blobs must not cost the server more than the client that is measured."""
+        server.put_listing(count, "p/<")
+        expected = [f"p/<{i // 5000:06}-{i % 5000:04}.bin" for i in range(count)]
+        with ContainerClient.from_container_url(server.container_url, api_version="2026-02-06") as client:
+            found = list(client.list_blobs(results_per_page=1234))
+            assert [blob.name for blob in found] == expected
+            assert len({blob.etag for blob in found}) == count
+            some = client.list_blobs(start_from="p/<000000-4990", results_per_page=3)
+            assert [blob.name for blob in some] == [name for name in expected if name >= "p/<000000-4990"]
+            some = client.list_blobs(name_starts_with="p/<000001")
+            assert [blob.name for blob in some] == [name for name in expected if name.startswith("p/<000001")]
+            assert list(client.list_blobs(name_starts_with="q")) == []
 
     def test_block_list_rules(self, server: BlobServer) -> None:
         """A commit of unknown blocks fails, and a good one drops the blocks it does not name."""
@@ -526,3 +579,16 @@ def test_own_process_is_controlled_by_requests() -> None:
         assert refused["answered"] - refused["started"] >= 0.2
         server.clear()
         assert server.requests() == []
+
+
+def test_own_process_lists_what_is_not_there() -> None:
+    """The listing of a million blobs is measured against it."""
+    with (
+        ServerProcess("--listing", "1000000") as server,
+        ContainerClient.from_container_url(server.container_url, api_version="2026-02-06") as client,
+    ):
+        [last] = client.list_blobs(start_from="000199-4999")
+        assert last.name == "000199-4999.bin"
+        server.configure(start_from=False)
+        server.put_listing(3, "x/")
+        assert len(list(client.list_blobs(start_from="x/000000-0001"))) == 3

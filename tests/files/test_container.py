@@ -17,7 +17,7 @@ from tests.blobserver import BlobServer, Status, on
 async def listed(url: str, prefix: str | None = None, page_size: int = 5000) -> tuple[list[ListedBlob], TransferStats]:
     container = await AzureContainer.open(ContainerUrl.parse(url), False, TransferOptions(), TransferStats())
     pages = [page async for page in container.pages(prefix, page_size=page_size)]
-    return [blob for page in pages for blob in page], container.stats
+    return [blob for page in pages for blob in page.blobs], container.stats
 
 
 async def test_every_blob_is_listed_once_over_many_pages(server: BlobServer) -> None:

@@ -1,0 +1,1 @@
+"""What both datasets are made of; private, in the layer of the faces."""
