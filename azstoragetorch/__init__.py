@@ -2,6 +2,8 @@
 
     azstoragetorch.io           BlobIO, a blob as a binary file
     azstoragetorch.aio          AsyncBlobIO, the same for code that runs on an event loop
+    azstoragetorch.datasets     BlobDataset and IterableBlobDataset, for a DataLoader
+    azstoragetorch.listing      BlobListing, what is in a container
     azstoragetorch.exceptions   every error
 
 Importing this package loads neither torch nor azure; the names below are loaded when they are first used.
@@ -14,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from azstoragetorch._values.options import TransferOptions
-    from azstoragetorch._values.stats import TransferStats
+    from azstoragetorch._values.stats import DatasetStats, TransferStats
 
-__all__ = ["TransferOptions", "TransferStats", "__version__"]
+__all__ = ["DatasetStats", "TransferOptions", "TransferStats", "__version__"]
 
 __version__ = "1.0.0.dev0"  # the build reads it from here
 
 _HOMES = {
+    "DatasetStats": "azstoragetorch._values.stats",
     "TransferOptions": "azstoragetorch._values.options",
     "TransferStats": "azstoragetorch._values.stats",
 }

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from azstoragetorch._azure.blob import AzureBlob
 from azstoragetorch._azure.credentials import Credential, check_credential
 from azstoragetorch._bridge import generation
+from azstoragetorch._transfer.content import Download, Upload
+from azstoragetorch._transfer.cursor import ReadCursor, WriteCursor
 from azstoragetorch._transfer.file import BlobFile, Mode, drive
 from azstoragetorch._values.options import TransferOptions
 from azstoragetorch._values.stats import TransferStats
 from azstoragetorch._values.url import BlobUrl
 from azstoragetorch.exceptions import BlobFileForkedError
 
-__all__ = ["FileFace", "Mode", "abandon", "blob_file"]
+__all__ = ["FileFace", "Mode", "abandon", "blob_file", "checked_options"]
 
 
 def blob_file(blob_url: str, mode: Mode, credential: Credential, options: TransferOptions | None) -> BlobFile:
@@ -26,19 +28,32 @@ def blob_file(blob_url: str, mode: Mode, credential: Credential, options: Transf
     """
     if mode not in ("rb", "wb", "xb"):
         raise ValueError(f"mode must be 'rb', 'wb' or 'xb', not {mode!r}")
-    if options is not None and not isinstance(options, TransferOptions):
-        raise TypeError(f"options must be TransferOptions or None, not {type(options).__name__}")
     url = BlobUrl.parse(blob_url)
     if mode != "rb":
         url.require_writable()
     check_credential(url, credential)
-    chosen = options if options is not None else TransferOptions()
+    chosen = checked_options(options)
     stats = TransferStats()
 
     async def connect() -> AzureBlob:
         return await AzureBlob.open(url, credential, chosen, stats)
 
-    return BlobFile(str(url), mode, connect, chosen, stats)
+    if mode == "rb":
+        return BlobFile(str(url), mode, ReadCursor(Download(connect, chosen)), stats)
+    upload = Upload(connect, chosen, create_only=mode == "xb")
+    return BlobFile(str(url), mode, WriteCursor(upload), stats)
+
+
+def checked_options(options: TransferOptions | None) -> TransferOptions:
+    """Return ``options``, or the defaults.
+
+    :raises TypeError: if they are of another type.
+    """
+    if options is None:
+        return TransferOptions()
+    if not isinstance(options, TransferOptions):
+        raise TypeError(f"options must be TransferOptions or None, not {type(options).__name__}")
+    return options
 
 
 class FileFace:
@@ -52,12 +67,24 @@ class FileFace:
         credential: Credential = None,
         options: TransferOptions | None = None,
     ) -> None:
-        self._file = blob_file(blob_url, mode, credential, options)
+        self._take(blob_file(blob_url, mode, credential, options))
+
+    @classmethod
+    def _around(cls, file: BlobFile) -> Self:
+        """Return the face of a file that was put together elsewhere: a dataset's blob opens its own."""
+        face = cls.__new__(cls)
+        face._take(file)
+        return face
+
+    def _take(self, file: BlobFile) -> None:
+        """Become the face of ``file``."""
+        self._file = file
         self._generation = generation()
 
     @property
     def _forked(self) -> bool:
-        return self._generation != generation()
+        # A held file has no transfers and no lock that another thread of the parent could have held: a fork copies it.
+        return self._generation != generation() and not self._file.held
 
     def _refuse_after_fork(self) -> None:
         if self._forked:

@@ -16,12 +16,10 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, SupportsIndex
 
-from azstoragetorch._azure.credentials import Credential
 from azstoragetorch._azure.session import Session
-from azstoragetorch._face import FileFace, Mode, abandon
+from azstoragetorch._face import FileFace, abandon
 from azstoragetorch._transfer.cursor import byte_view
-from azstoragetorch._transfer.file import drive
-from azstoragetorch._values.options import TransferOptions
+from azstoragetorch._transfer.file import BlobFile, drive
 
 __all__ = ["AsyncBlobIO", "aclose"]
 
@@ -52,16 +50,9 @@ class AsyncBlobIO(FileFace):
     :raises ValueError: if the URL or the mode is not valid, or the two do not go together.
     """
 
-    def __init__(
-        self,
-        blob_url: str,
-        mode: Mode,
-        *,
-        credential: Credential = None,
-        options: TransferOptions | None = None,
-    ) -> None:
-        super().__init__(blob_url, mode, credential=credential, options=options)
-        self._lock = asyncio.Lock()
+    def _take(self, file: BlobFile) -> None:
+        super()._take(file)
+        self._lock = contextlib.nullcontext() if file.held else asyncio.Lock()
 
     async def read(self, size: int | None = -1) -> bytes:
         """Read ``size`` bytes, fewer only at the end of the blob; all that is left if negative or ``None``.
@@ -196,7 +187,7 @@ class AsyncBlobIO(FileFace):
         file.warn_uncommitted("collected")
 
     @property
-    def _turn(self) -> asyncio.Lock:
+    def _turn(self) -> asyncio.Lock | contextlib.nullcontext[None]:
         """The lock that lets operations in one by one."""
         # Before the lock: a task of the parent may have held it at the fork, and nobody here would release it.
         self._refuse_after_fork()

@@ -15,11 +15,11 @@ import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, SupportsIndex, TypeVar
 
-from azstoragetorch._azure.credentials import Credential
 from azstoragetorch._bridge import at_exit, call, run
-from azstoragetorch._face import FileFace, Mode, abandon
+from azstoragetorch._face import FileFace, abandon
 from azstoragetorch._transfer.cursor import ReadCursor, Steps, WriteCursor, byte_view
-from azstoragetorch._values.options import TransferOptions
+from azstoragetorch._transfer.file import BlobFile
+from azstoragetorch._transfer.held import HeldCursor
 
 __all__ = ["BlobIO"]
 
@@ -53,17 +53,10 @@ class BlobIO(FileFace, _BinaryFile):
     :raises ValueError: if the URL or the mode is not valid, or the two do not go together.
     """
 
-    def __init__(
-        self,
-        blob_url: str,
-        mode: Mode,
-        *,
-        credential: Credential = None,
-        options: TransferOptions | None = None,
-    ) -> None:
-        super().__init__(blob_url, mode, credential=credential, options=options)
-        self._turns = _Turns(self.name)
-        if mode != "rb":
+    def _take(self, file: BlobFile) -> None:
+        super()._take(file)
+        self._turns = contextlib.nullcontext() if file.held else _Turns(file.name)
+        if file.mode != "rb":
             _writers.add(self)
 
     def fileno(self) -> int:
@@ -233,7 +226,7 @@ class BlobIO(FileFace, _BinaryFile):
         file.warn_uncommitted("collected")
 
     @property
-    def _reading(self) -> ReadCursor:
+    def _reading(self) -> ReadCursor | HeldCursor:
         return self._file.reading
 
     @property
@@ -241,7 +234,7 @@ class BlobIO(FileFace, _BinaryFile):
         return self._file.writing
 
     @property
-    def _turn(self) -> _Turns:
+    def _turn(self) -> _Turns | contextlib.nullcontext[None]:
         """What lets operations in one by one."""
         # Before the lock: a thread of the parent may have held it at the fork, and nobody here would release it.
         self._refuse_after_fork()

@@ -12,6 +12,7 @@ from azstoragetorch._transfer.reader import Reader
 from azstoragetorch._transfer.remote import RemoteBlob
 from azstoragetorch._transfer.writer import Block, BlockWriter
 from azstoragetorch._values.options import TransferOptions
+from azstoragetorch._values.version import BlobVersion
 from azstoragetorch.exceptions import FatalBlobIOWriteError
 
 __all__ = ["Connect", "Download", "Upload"]
@@ -42,18 +43,31 @@ class _Lazy:
 
 
 class Download(_Lazy):
-    """The bytes of a blob, for :class:`~azstoragetorch._transfer.cursor.ReadCursor`."""
+    """The bytes of a blob, for :class:`~azstoragetorch._transfer.cursor.ReadCursor`.
 
-    def __init__(self, connect: Connect, options: TransferOptions) -> None:
+    :param version: the version to read, where it is known; otherwise it is the one that the first answer is of.
+    :param etag: what that first answer has to be of, where only this much is known.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        options: TransferOptions,
+        version: BlobVersion | None = None,
+        *,
+        etag: str | None = None,
+    ) -> None:
         super().__init__(connect, options)
+        self._version = version
+        self._etag = etag
         self._ahead: Readahead | None = None
         self.direct = options.range_size
         """Reads of this many bytes go straight into the caller's memory."""
 
     @property
     def known_size(self) -> int | None:
-        """Size of the blob in bytes if an answer has named it."""
-        version = self._ahead.reader.version if self._ahead is not None else None
+        """Size of the blob in bytes if it was known, or an answer has named it."""
+        version = self._ahead.reader.version if self._ahead is not None else self._version
         return version.size if version is not None else None
 
     async def size(self, offset: int, want: int) -> int:
@@ -76,7 +90,7 @@ class Download(_Lazy):
     async def _opened(self) -> Readahead:
         self._bind()
         if self._ahead is None:
-            reader = Reader(await self._connect(), self._options)
+            reader = Reader(await self._connect(), self._options, self._version, etag=self._etag)
             self._ahead = Readahead(reader, Memory.current(), self._options)
         return self._ahead
 

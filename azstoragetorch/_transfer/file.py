@@ -8,9 +8,8 @@ import logging
 import warnings
 from typing import Literal, TypeAlias, TypeVar
 
-from azstoragetorch._transfer.content import Connect, Download, Upload
 from azstoragetorch._transfer.cursor import ReadCursor, Steps, WriteCursor
-from azstoragetorch._values.options import TransferOptions
+from azstoragetorch._transfer.held import HeldCursor
 from azstoragetorch._values.stats import TransferStats
 from azstoragetorch.exceptions import (
     AZStorageTorchError,
@@ -31,24 +30,24 @@ class BlobFile:
     """One open blob.
 
     :param name: URL of the blob, without secrets.
-    :param connect: returns its remote end, called by the first operation.
+    :param cursor: what carries the operations of that mode out.
     """
 
-    def __init__(self, name: str, mode: Mode, connect: Connect, options: TransferOptions, stats: TransferStats) -> None:
+    def __init__(
+        self, name: str, mode: Mode, cursor: ReadCursor | HeldCursor | WriteCursor, stats: TransferStats
+    ) -> None:
         self.name = name
         self.mode = mode
         self.closed = False
         self.committed = False
         self.stats = stats
-        self._reading: ReadCursor | None = None
-        self._writing: WriteCursor | None = None
-        if mode == "rb":
-            self._reading = ReadCursor(Download(connect, options))
-        else:
-            self._writing = WriteCursor(Upload(connect, options, create_only=mode == "xb"))
+        self.held = isinstance(cursor, HeldCursor)
+        """Whether all of the blob is at hand, so that no operation needs an event loop, or a lock."""
+        self._reading = cursor if not isinstance(cursor, WriteCursor) else None
+        self._writing = cursor if isinstance(cursor, WriteCursor) else None
 
     @property
-    def reading(self) -> ReadCursor:
+    def reading(self) -> ReadCursor | HeldCursor:
         """The open file's reading side.
 
         :raises ValueError: if it is closed.
@@ -80,6 +79,8 @@ class BlobFile:
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
         """The event loop the file lives on, ``None`` before its first request."""
+        if isinstance(self._reading, HeldCursor):
+            return None
         return (self._reading.download if self._reading is not None else self.written().upload).loop
 
     def written(self) -> WriteCursor:

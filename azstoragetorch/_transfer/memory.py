@@ -63,6 +63,14 @@ class Lease:
             self._active = True
             self._memory._resumed(self.size)
 
+    def shrink(self, size: int) -> None:
+        """Give the buffer back and keep the account of ``size`` bytes, at most what was leased, without one."""
+        memory = self._memory
+        if memory is not None:
+            buffer, self.buffer = self.buffer, bytearray()
+            surplus, self.size = self.size - size, size
+            memory._freed(surplus, buffer, active=self._active)
+
     def free(self, *, reuse: bool = True) -> None:
         """End the lease; does nothing the second time.
 
@@ -108,6 +116,13 @@ class Memory:
             return None
         self._enter(size)
         return self._lease(size, limit)
+
+    def try_reserve(self, size: int, limit: int) -> Lease | None:
+        """Like :meth:`try_take` for ``size`` bytes that somebody else allocates: the lease has no buffer."""
+        if self._waiters or self.used + size > limit:
+            return None
+        self._enter(size)
+        return Lease(self, size, bytearray())
 
     async def reserve(self, size: int, limit: int) -> Lease:
         """Like :meth:`take` for ``size`` bytes that somebody else allocates: the lease has no buffer."""

@@ -1,7 +1,8 @@
 """Read any bytes of one version of a blob, many ranges at once, into the caller's memory.
 
 The first answer names the size and the ETag; every later request asks for that ETag. Requests other than the first
-wait for it, not for its body. Nothing is written into the caller's view that was not verified to belong there.
+wait for it, not for its body. Where a listing has named both, none is the first. Nothing is written into the caller's
+view that was not verified to belong there.
 """
 
 from __future__ import annotations
@@ -28,12 +29,22 @@ class Reader:
 
     :param blob: the blob.
     :param options: ``range_size`` and ``in_flight`` are used here.
+    :param version: the version to read, where it is known; otherwise it is the one that the first answer is of.
+    :param etag: what that first answer has to be of, where only this much is known.
     """
 
-    def __init__(self, blob: RemoteBlob, options: TransferOptions) -> None:
+    def __init__(
+        self,
+        blob: RemoteBlob,
+        options: TransferOptions,
+        version: BlobVersion | None = None,
+        *,
+        etag: str | None = None,
+    ) -> None:
         self.blob = blob
-        self.version: BlobVersion | None = None
-        """Size and ETag of the blob, ``None`` before the first answer."""
+        self.version = version
+        """Size and ETag of the blob, ``None`` before the first answer if they were not known."""
+        self._etag = etag
         self._range_size = options.range_size
         self._slots = asyncio.Semaphore(options.in_flight)
         self._leader: asyncio.Future[None] | None = None
@@ -57,7 +68,7 @@ class Reader:
                 await asyncio.shield(self._leader)
                 continue
             async with self._leading(), self._slots:
-                read = await self.blob.read_into(view, offset, opened=self._learn)
+                read = await self.blob.read_into(view, offset, etag=self._etag, opened=self._learn)
                 if read.version is not None:
                     self.version = read.version
                 return read.filled

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.azurite.identity import IdentityEndpoint
+import pytest
+
 from tests.azurite.launcher import Azurite
+from tests.torch.samples import samples_of, with_credential
 
-REPOSITORY = Path(__file__).parents[2]
-PLACEHOLDER = "https://<account>.blob.core.windows.net/<container>"
+pytestmark = pytest.mark.timeout(180)
 
 
-def test_readme_samples_run(azurite_https: Azurite) -> None:
+def test_readme_samples_run(azurite_https: Azurite, tmp_path: Path) -> None:
     """People copy them; only the container's URL is replaced here, as they would."""
-    samples = re.findall(r"^```python\n(.*?)^```$", (REPOSITORY / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    url = azurite_https.container_url(azurite_https.create_container(), sas=False)
-    outputs = []
+    samples = samples_of("README.md")
 
-    with IdentityEndpoint() as identity:
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **identity.environment}
-        environment["SSL_CERT_FILE"] = str(azurite_https.ca_file)
-        for sample in samples:
-            assert PLACEHOLDER in sample
-            command = [sys.executable, "-W", "error", "-c", sample.replace(PLACEHOLDER, url)]
-            result = subprocess.run(command, env=environment, capture_output=True, text=True)
-            assert (result.returncode, result.stderr) == (0, "")
-            outputs.append(result.stdout)
+    with with_credential(azurite_https) as place:
+        outputs = [place.run(sample, tmp_path) for sample in samples]
 
-    save_and_load, wrapped, event_loop, errors = outputs
+    save_and_load, wrapped, datasets, asynchronous, event_loop, errors = outputs
     assert save_and_load == wrapped == ""
+    assert (datasets, asynchronous) == (samples[2].output, samples[3].output)
     assert re.fullmatch(r"16 bytes of log, \d{6} bytes of model\nb'epoch 0\\n'\nb'epoch 1\\n'\n", event_loop)
     assert errors.startswith("starting from scratch: ")
     assert "no-such-checkpoint.pth" in errors

@@ -1,0 +1,78 @@
+"""What all blobs of one dataset share: who asks, how to transfer, and the counters.
+
+It goes to worker processes with the dataset, and with every :class:`~azstoragetorch.datasets.Blob` that a transform
+returns. Clients, sessions and tokens do not: each process has its own.
+"""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field
+from typing import Any
+
+from azstoragetorch._azure.blob import AzureBlob
+from azstoragetorch._azure.credentials import Credential
+from azstoragetorch._face import checked_options
+from azstoragetorch._values.options import TransferOptions
+from azstoragetorch._values.stats import DatasetStats
+from azstoragetorch._values.url import BlobUrl
+from azstoragetorch.exceptions import RedactedCause
+
+__all__ = ["Access"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Access:
+    """How to reach the blobs of a dataset. Pickles without its counters, which start at zero in another process.
+
+    :raises TypeError: on pickling, if the credential cannot be pickled.
+    """
+
+    credential: Credential = field(repr=False)
+    options: TransferOptions
+    stats: DatasetStats = field(default_factory=DatasetStats)
+    """Counters of the requests for any of the blobs."""
+
+    @classmethod
+    def of(cls, credential: Credential, options: TransferOptions | None) -> Access:
+        """Return the access that a dataset is made with; the credential is checked with each URL.
+
+        :raises TypeError: if ``options`` is of the wrong type.
+        """
+        return cls(credential, checked_options(options))
+
+    async def open(self, url: BlobUrl) -> AzureBlob:
+        """Return the remote end of a blob on the running loop; sends nothing."""
+        return await AzureBlob.open(url, self.credential, self.options, self.stats)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        _require_picklable(self.credential)
+        return Access, (self.credential, self.options)
+
+
+def _require_picklable(credential: object) -> None:
+    """Try to pickle ``credential`` alone, for an error that names it and says what to do.
+
+    What fails deep inside it would be reported as "cannot pickle '_thread.RLock' object", without a word on whose it
+    is. A class that cannot even be imported again is left to the pickler: some can copy it by value (cloudpickle), and
+    the others name it.
+
+    :raises TypeError: if it cannot be pickled.
+    """
+    cause = _pickling_failure(credential)
+    if cause is None or _pickling_failure(type(credential)) is not None:
+        return
+    raise TypeError(
+        f"the dataset's credential, a {type(credential).__name__}, cannot be pickled for another process, perhaps "
+        f"because it was used before. Pass credential=None (each process then makes its own DefaultAzureCredential), "
+        f"an AzureSasCredential or AzureNamedKeyCredential, put a SAS into the URL, or start the workers by "
+        f"multiprocessing_context='fork', which pickles nothing"
+    ) from cause
+
+
+def _pickling_failure(value: object) -> RedactedCause | None:
+    try:
+        pickle.dumps(value)
+    except Exception as error:  # whatever its own __reduce__ raises, too
+        return RedactedCause(error)
+    return None

@@ -1,0 +1,298 @@
+"""From blobs to samples: fetch ahead on the event loop, transform where the samples are wanted.
+
+blobs --> SampleJob (on the loop: the content, and a coroutine transform) --> Fetched
+      --> finish (in the consumer's thread: a plain transform, what to do about an error) --> sample
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Literal, TypeAlias, cast
+
+import anyio.to_thread
+
+from azstoragetorch._bridge.stream import Stream
+from azstoragetorch._data.access import Access
+from azstoragetorch._data.blob import Blob
+from azstoragetorch._transfer.memory import Memory
+from azstoragetorch._transfer.prefetch import Deliver, Slot, Window, ahead
+from azstoragetorch._transfer.whole import fetch_head, fetch_known, fetch_rest
+from azstoragetorch._values.options import KiB, MiB
+from azstoragetorch.exceptions import AZStorageTorchError
+
+__all__ = ["Blobs", "Loading", "OnError", "Transform", "checked_loading"]
+
+_logger = logging.getLogger("azstoragetorch.datasets")
+
+Transform: TypeAlias = Callable[[Blob], Any]
+"""Makes a sample of a blob; a coroutine function runs on the event loop."""
+OnError: TypeAlias = Literal["raise", "skip"] | Callable[[Blob, Exception], Any]
+Blobs: TypeAlias = Iterable[Blob] | Callable[[], AsyncGenerator[Blob]]
+"""What to read: blobs at hand, or a function that finds them on the event loop."""
+
+SKIPPED: Final = object()
+"""Stands for a sample that is left out."""
+
+MAX_PREFETCH = 4096
+
+FIRST_HEAD = 1 * MiB
+"""Bytes asked for first of a blob of unknown size, until one was larger: more than most samples."""
+
+
+@dataclass(slots=True)
+class Fetched:
+    """A blob whose sample is next."""
+
+    blob: Blob
+    value: Any = None
+    transformed: bool = False
+    error: Exception | None = None
+
+
+class SampleJob:
+    """One blob to fetch, and to transform if its transform is a coroutine function."""
+
+    __slots__ = ("_blob", "_loading", "buffered", "size")
+
+    def __init__(self, blob: Blob, loading: Loading) -> None:
+        self._blob = blob
+        self._loading = loading
+        self.size = 0
+        self.buffered = False
+        if loading.prefetch:
+            known = blob.version
+            if known is None:
+                self.size, self.buffered = loading.head.size, True
+            elif known.size <= loading.access.options.prefetch_max_blob:
+                self.size = known.size
+
+    async def run(self, slot: Slot) -> Fetched:
+        """Fetch the blob. An error belongs to its sample and does not end the others."""
+        blob, loading = self._blob, self._loading
+        try:
+            if loading.prefetch:
+                await self._fetch(slot)
+            if loading.is_async:
+                # Content at rest: a transform that waits for memory to read something else must not wait for itself.
+                slot.settle()
+                return Fetched(blob, await loading.apply_async(blob), transformed=True)
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            # Something that the transform waited for was cancelled, and neither it nor the consumer.
+            return Fetched(blob, error=RuntimeError(f"the transform of {blob.url} was cancelled inside the event loop"))
+        except Exception as error:
+            return Fetched(blob, error=error)
+        return Fetched(blob)
+
+    async def _fetch(self, slot: Slot) -> None:
+        blob, options = self._blob, self._loading.access.options
+        known = blob.version
+        if known is not None and known.size > options.prefetch_max_blob:
+            return  # opened when the transform reads it
+        remote = await blob.connect()
+        if known is not None:
+            blob.hold(await fetch_known(remote, known, options), known)
+            return
+        lease = slot.lease
+        filled, version = await fetch_head(remote, memoryview(lease.buffer), options)
+        self._loading.head.fit(version.size)
+        if version.size > options.prefetch_max_blob:
+            blob.pin(version)
+            lease.free()
+            return
+        if version.size > lease.size:
+            await slot.grow(version.size)
+        content = await fetch_rest(remote, memoryview(lease.buffer)[:filled], version, options)
+        if version.size > lease.size:
+            lease.free()
+        else:
+            lease.shrink(version.size)
+        blob.hold(content, version)
+
+
+class Head:
+    """How much to ask for first of blobs whose sizes nobody knows: as much as the largest so far took in one request.
+
+    :param most: bytes that it grows to: one range, or the share of each blob in the memory budget.
+    """
+
+    __slots__ = ("_most", "size")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.size = min(FIRST_HEAD, most)
+
+    def fit(self, size: int) -> None:
+        """Take note of a blob of ``size`` bytes."""
+        while self.size < min(size, self._most):  # by doubling: buffers are found again by their size
+            self.size = min(2 * self.size, self._most)
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """How the samples of one dataset are made.
+
+    :ivar prefetch: samples on their way at once; 0 fetches nothing ahead.
+    """
+
+    access: Access
+    transform: Transform | None
+    prefetch: int
+    on_error: OnError
+    head: Head
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the transform is a coroutine function."""
+        return is_coroutine_function(self.transform)
+
+    def fetch(self, blobs: Blobs) -> Generator[Fetched]:
+        """Yield the blobs in order, fetched ahead, to a thread."""
+        if not callable(blobs) and not self.prefetch and not self.is_async:
+            for blob in blobs:
+                yield Fetched(blob)
+            return
+        depth = max(1, self.prefetch)
+        with contextlib.closing(Stream(partial(self._open, blobs, depth), depth)) as stream:
+            yield from stream
+
+    async def fetch_async(self, blobs: Blobs) -> AsyncGenerator[Fetched]:
+        """Yield the blobs in order, fetched ahead, to a task of the running loop."""
+        limit = self.access.options.memory_budget
+        jobs = ahead(self._jobs(blobs), depth=max(1, self.prefetch), memory=Memory.current(), limit=limit)
+        async with contextlib.aclosing(jobs):
+            async for fetched in jobs:
+                yield fetched
+
+    def finish(self, fetched: Fetched) -> Any:
+        """Return the sample, or :data:`SKIPPED`; in the consumer's thread.
+
+        :raises Exception: what fetching or the transform raised, unless ``on_error`` says what to do instead.
+        """
+        error = fetched.error
+        if error is None:
+            try:
+                sample = fetched.value if fetched.transformed else self._apply(fetched.blob)
+            except Exception as failure:
+                if self.on_error == "raise":
+                    _name(failure, fetched.blob)
+                    raise
+                error = failure
+            else:
+                self.access.stats.samples += 1
+                return sample
+        return self._replace(fetched.blob, error)
+
+    async def finish_async(self, fetched: Fetched) -> Any:
+        """Like :meth:`finish`, on the event loop; a plain transform runs in a thread beside it."""
+        if self.transform is None and fetched.error is None:
+            try:
+                fetched.value = {"url": fetched.blob.url, "data": await fetched.blob.aread()}
+                fetched.transformed = True
+            except Exception as error:
+                fetched.error = error
+        if fetched.transformed or (fetched.error is not None and not callable(self.on_error)):
+            return self.finish(fetched)
+        return await anyio.to_thread.run_sync(self.finish, fetched)
+
+    def samples(self, blobs: Blobs, done: Callable[[], object] = lambda: None) -> Generator[Any]:
+        """Yield samples to a thread.
+
+        :param done: called for every blob, skipped or not, before its sample is handed out.
+        """
+        with contextlib.closing(self.fetch(blobs)) as fetched:
+            for item in fetched:
+                sample = self.finish(item)
+                done()
+                if sample is not SKIPPED:
+                    yield sample
+
+    async def samples_async(self, blobs: Blobs, done: Callable[[], object] = lambda: None) -> AsyncGenerator[Any]:
+        """Yield samples to a task of the running loop; parameters as of :meth:`samples`."""
+        async with contextlib.aclosing(self.fetch_async(blobs)) as fetched:
+            async for item in fetched:
+                sample = await self.finish_async(item)
+                done()
+                if sample is not SKIPPED:
+                    yield sample
+
+    async def apply_async(self, blob: Blob) -> Any:
+        """Return what the coroutine transform makes of ``blob``."""
+        assert self.transform is not None
+        return await self.transform(blob)
+
+    def _apply(self, blob: Blob) -> Any:
+        if self.transform is None:
+            return {"url": blob.url, "data": blob.read()}
+        return self.transform(blob)
+
+    def _replace(self, blob: Blob, error: Exception) -> Any:
+        if self.on_error == "raise":
+            _name(error, blob)
+            raise error
+        stats = self.access.stats
+        if self.on_error == "skip":
+            stats.skipped += 1
+            _logger.warning("skipped %s: %s: %s", blob.url, type(error).__name__, error)
+            return SKIPPED
+        stats.samples += 1
+        return self.on_error(blob, error)
+
+    async def _open(self, blobs: Blobs, depth: int, deliver: Deliver[Fetched]) -> Window[Fetched]:
+        limit = self.access.options.memory_budget
+        return Window(self._jobs(blobs), deliver, depth=depth, memory=Memory.current(), limit=limit)
+
+    def _jobs(self, blobs: Blobs) -> Iterable[SampleJob] | AsyncGenerator[SampleJob]:
+        if callable(blobs):
+            return self._jobs_found(blobs())
+        return (SampleJob(blob, self) for blob in blobs)
+
+    async def _jobs_found(self, blobs: AsyncGenerator[Blob]) -> AsyncGenerator[SampleJob]:
+        async with contextlib.aclosing(blobs):
+            async for blob in blobs:
+                yield SampleJob(blob, self)
+
+
+def is_coroutine_function(function: object) -> bool:
+    """Whether calling ``function`` makes a coroutine; a callable object and a partial count as what they call."""
+    while isinstance(function, partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or (
+        callable(function) and inspect.iscoroutinefunction(type(function).__call__)
+    )
+
+
+def checked_loading(access: Access, transform: object, prefetch: object, on_error: object) -> Loading:
+    """Return how samples are made.
+
+    :raises TypeError: if an argument is of the wrong type.
+    :raises ValueError: if it is out of its bounds.
+    """
+    if transform is not None and not callable(transform):
+        raise TypeError(f"transform must be callable with a Blob, not {type(transform).__name__}")
+    if not isinstance(prefetch, int) or isinstance(prefetch, bool):
+        raise TypeError(f"prefetch must be a number of samples, not {type(prefetch).__name__}")
+    if not 0 <= prefetch <= MAX_PREFETCH:
+        raise ValueError(f"prefetch must be between 0 and {MAX_PREFETCH} samples, got {prefetch}")
+    if on_error not in ("raise", "skip") and not callable(on_error):
+        raise ValueError(f"on_error must be 'raise', 'skip' or callable with a Blob and an error, not {on_error!r}")
+    if is_coroutine_function(on_error):
+        raise TypeError("on_error cannot be a coroutine function; it runs in the thread that takes the samples")
+    options = access.options
+    share = options.memory_budget // max(1, prefetch)
+    head = Head(max(64 * KiB, min(options.range_size, share)))
+    return Loading(access, transform, prefetch, cast(OnError, on_error), head)
+
+
+def _name(error: Exception, blob: Blob) -> None:
+    """Note the blob on an error that is not ours; a DataLoader worker sends notes along with the traceback."""
+    if not isinstance(error, AZStorageTorchError):
+        with contextlib.suppress(Exception):
+            error.add_note(f"while making the sample of {blob.url}")

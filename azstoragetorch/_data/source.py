@@ -1,0 +1,145 @@
+"""Where the blobs of a dataset come from: a listing, a list of URLs, or a container that is listed while it is read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Iterable
+from typing import Protocol
+
+from azstoragetorch._azure.container import AzureContainer
+from azstoragetorch._azure.credentials import check_credential
+from azstoragetorch._data.access import Access
+from azstoragetorch._data.blob import Blob
+from azstoragetorch._values.table import BlobTable, TableChunk
+from azstoragetorch._values.url import BlobUrl, ContainerUrl
+from azstoragetorch.listing import BlobListing
+
+__all__ = ["LazySource", "ListingSource", "Source", "UrlSource"]
+
+_logger = logging.getLogger("azstoragetorch.datasets")
+
+CHUNK = 5000
+"""URLs that are checked and packed at a time."""
+
+
+class Source(Protocol):
+    """Blobs by number. Pickles without copying them where a child process can share memory."""
+
+    def __len__(self) -> int: ...
+
+    def blob(self, index: int) -> Blob:
+        """Return blob ``index``, between 0 and ``len() - 1``."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the blobs, their order, and, where they are known, sizes and ETags; holds no secret."""
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+
+
+class ListingSource:
+    """The blobs of a listing.
+
+    :param allow_modified: read whatever the blobs hold now, instead of the versions that were listed.
+    """
+
+    def __init__(self, listing: BlobListing, access: Access, *, allow_modified: bool) -> None:
+        self._container = listing._container
+        check_credential(self._container, access.credential)
+        self._table = listing._table
+        self._access = access
+        self._allow_modified = allow_modified
+        self.fingerprint = listing.fingerprint
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def blob(self, index: int) -> Blob:
+        listed = self._table[index]
+        url = self._container.blob(listed.name)
+        if self._allow_modified:
+            return Blob(url, self._access, last_modified=listed.last_modified)
+        return Blob(url, self._access, size=listed.size, etag=listed.etag, last_modified=listed.last_modified)
+
+    @property
+    def name(self) -> str:
+        return self._container.url
+
+
+class UrlSource:
+    """The blobs of these URLs, in their order.
+
+    :raises TypeError: if one of them is not a ``str``.
+    :raises ValueError: if one of them is not the URL of a blob, or nothing may be sent to it with this credential.
+    """
+
+    def __init__(self, urls: str | Iterable[str], access: Access) -> None:
+        self._access = access
+        self._table = BlobTable.of(self._packed([urls] if isinstance(urls, str) else urls))
+        self._fingerprint: str | None = None
+
+    def _packed(self, urls: Iterable[str]) -> Iterable[TableChunk]:
+        chunk = TableChunk()
+        for url in urls:
+            # Packed as written: its SAS, and how its name is encoded, are part of the address.
+            check_credential(BlobUrl.parse(url), self._access.credential)
+            chunk.append(url, None, None, None)
+            if len(chunk) == CHUNK:
+                yield chunk
+                chunk = TableChunk()
+        yield chunk
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def blob(self, index: int) -> Blob:
+        return Blob(BlobUrl.parse(self._table.name(index)), self._access)
+
+    @property
+    def fingerprint(self) -> str:
+        if self._fingerprint is None:
+            shown = TableChunk()
+            for url in self._table.names():
+                shown.append(str(BlobUrl.parse(url)), None, None, None)  # a renewed SAS is the same blob
+            self._fingerprint = BlobTable.of([shown]).digest()
+        return self._fingerprint
+
+    @property
+    def name(self) -> str:
+        return "the URLs"
+
+
+class LazySource:
+    """A container that is listed page by page while its blobs are read."""
+
+    def __init__(self, url: ContainerUrl, prefix: str | None, access: Access, *, allow_modified: bool) -> None:
+        check_credential(url, access.credential)
+        self._container = url
+        self._prefix = prefix
+        self._access = access
+        self._allow_modified = allow_modified
+
+    @property
+    def name(self) -> str:
+        return self._container.url
+
+    async def blobs(self, rank: int, world: int, worker: int, workers: int, block: int) -> AsyncGenerator[Blob]:
+        """Yield the share of one worker of one rank, on the running loop; dealt out as by ``Shard``."""
+        access, number, archived = self._access, 0, 0
+        container = await AzureContainer.open(self._container, access.credential, access.options, access.stats)
+        async for page in container.pages(self._prefix):
+            archived += len(page.archived)
+            for listed in page.blobs:
+                of_rank, turn = divmod(number, world)
+                number += 1
+                if turn != rank or of_rank // block % workers != worker:
+                    continue
+                url = self._container.blob(listed.name)
+                if self._allow_modified:
+                    yield Blob(url, access, last_modified=listed.last_modified)
+                else:
+                    yield Blob(url, access, size=listed.size, etag=listed.etag, last_modified=listed.last_modified)
+        if archived and rank == worker == 0:
+            _logger.warning("%s: %d archived blobs cannot be read and were left out", self.name, archived)

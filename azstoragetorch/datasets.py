@@ -1,0 +1,23 @@
+"""Blobs as datasets, for a ``DataLoader`` or to iterate over.
+
+    dataset = BlobDataset.from_container_url(CONTAINER_URL, prefix="train/")          # map-style
+    loader = DataLoader(dataset, batch_size=32, shuffle=True, num_workers=2)
+
+    dataset = IterableBlobDataset.from_container_url(CONTAINER_URL, prefetch=32)      # iterable-style
+    loader = DataLoader(dataset, batch_size=32, num_workers=4)
+    async for sample in dataset: ...                                                  # on an event loop, no thread
+
+A container is listed once, when the dataset is made. Samples are fetched ahead, many at a time, and come in order.
+"""
+
+from __future__ import annotations
+
+from azstoragetorch._data.blob import Blob
+from azstoragetorch._data.iterable_style import IterableBlobDataset
+from azstoragetorch._data.map_style import BlobDataset
+
+__all__ = ["Blob", "BlobDataset", "IterableBlobDataset"]
+
+for _public in (Blob, BlobDataset, IterableBlobDataset):
+    _public.__module__ = __name__  # where users find them: in messages, in pickles
+del _public

@@ -1,0 +1,1 @@
+"""The datasets, as training programs use them: DataLoader workers, ranks, restarts, and everything that ends early."""

@@ -1,0 +1,72 @@
+"""Iterations that end early, in every way in which loops end, and workers that die."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.blobserver import BlobServer
+from tests.torch.datasets import endings
+from tests.torch.datasets.child import names
+from tests.torch.datasets.program import outcome, program, put
+
+pytestmark = [
+    pytest.mark.timeout(90),
+    pytest.mark.skipif(sys.platform != "linux", reason="counts by /proc"),
+]
+
+LISTED = names(60)
+KINDS: dict[str, dict[str, Any]] = {
+    "iterable": {"kind": "iterable"},
+    "map": {"kind": "map"},
+    "urls": {"kind": "iterable", "source": "urls", "names": LISTED},
+}
+
+
+@pytest.mark.parametrize(
+    ("way", "kind"),
+    [
+        ("by_break", "iterable"),
+        ("by_break", "map"),
+        ("by_break", "urls"),
+        ("by_error", "iterable"),
+        ("by_close", "iterable"),
+        ("by_never_starting", "iterable"),
+        ("by_a_cycle", "iterable"),
+        ("by_two_at_once", "iterable"),
+        ("by_break_in_async_for", "iterable"),
+        ("by_break_in_a_loader", "map"),
+        ("by_break_with_workers", "iterable"),
+    ],
+)
+def test_loop_left_fifty_times_leaves_nothing(way: str, kind: str, server: BlobServer, tmp_path: Path) -> None:
+    """Validation on a few batches between epochs is such a loop, and a job has thousands of them."""
+    put(server, *LISTED)
+    job = {"container_url": server.container_url, "dataset": KINDS[kind], "way": way}
+
+    ((before, after, grown),) = outcome(program(endings.breaks, job, tmp_path, server))
+
+    assert after == before, "descriptors, kernel threads, threads, tasks, children"
+    assert grown < 8
+    server.wait_closed()
+
+
+def test_worker_killed_by_the_kernel(server: BlobServer, tmp_path: Path) -> None:
+    """A container over its memory loses one process: the loader has to say so instead of waiting for it."""
+    listed = LISTED[:12]
+    put(server, *listed)
+    methods = ["fork", "spawn"]
+    job = {"container_url": server.container_url, "dataset": {"kind": "iterable"}, "methods": methods}
+
+    lines = outcome(program(endings.loses_a_worker, job, tmp_path, server))
+
+    assert len(lines) == len(methods)
+    for message, children, alone, workers in lines:
+        assert "DataLoader worker" in message
+        assert "killed" in message.lower() or "exited unexpectedly" in message
+        assert children == []
+        assert alone == workers == listed
+    server.wait_closed()
