@@ -1,9 +1,10 @@
-"""Save a model's state to a blob, load it back, and compare every tensor.
+"""Save a model's state to a blob and load it back; read small blobs as a dataset; compare everything.
 
     AZSTORAGETORCH_CONTAINER_URL=https://<account>.blob.core.windows.net/<container> python examples/quickstart.py
 
 The URL may carry a SAS. Without one, the credentials that `DefaultAzureCredential` finds on this machine are used:
-those of the Azure CLI, a managed identity, and others. The exit status is 0 only if every tensor came back unchanged.
+those of the Azure CLI, a managed identity, and others. The exit status is 0 only if every tensor and every sample came
+back unchanged.
 """
 
 from __future__ import annotations
@@ -17,11 +18,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, get_worker_info
 
 from azstoragetorch.aio import AsyncBlobIO
+from azstoragetorch.datasets import Blob, IterableBlobDataset
 from azstoragetorch.io import BlobIO
 
 NAME = "azstoragetorch-quickstart/model.pth"
+SAMPLES = "azstoragetorch-quickstart/samples/"
+SAMPLE_COUNT = 256
+SAMPLE_SIZE = 16 * 1024
+WORKERS = 2
 
 
 class ResidualBlock(nn.Module):
@@ -70,14 +77,15 @@ class Line:
     """One line of the report."""
 
     what: str
-    size: int
+    amount: float
+    unit: str
     seconds: float
     requests: int
 
     def __str__(self) -> str:
-        megabytes = self.size / 1e6
-        rate = megabytes / self.seconds
-        return f"  {self.what:<18}{megabytes:>8.1f} MB{self.seconds:>9.3f} s{rate:>9.0f} MB/s{self.requests:>11}"
+        done = f"{self.amount:.0f} {self.unit}"
+        rate = f"{self.amount / self.seconds:.0f} {self.unit}/s"
+        return f"  {self.what:<23}{done:>12}{self.seconds:>10.3f} s{rate:>15}{self.requests:>11}"
 
 
 def save(url: str, state: dict[str, torch.Tensor]) -> Line:
@@ -86,7 +94,7 @@ def save(url: str, state: dict[str, torch.Tensor]) -> Line:
     with BlobIO(url, "wb") as file:
         torch.save(state, file)
         size = file.tell()
-    return Line("torch.save", size, time.perf_counter() - started, file.stats().requests)
+    return Line("torch.save", size / 1e6, "MB", time.perf_counter() - started, file.stats().requests)
 
 
 def load(url: str) -> tuple[Line, dict[str, torch.Tensor]]:
@@ -95,14 +103,65 @@ def load(url: str) -> tuple[Line, dict[str, torch.Tensor]]:
         state = torch.load(file, weights_only=True)
         seconds = time.perf_counter() - started
         size = file.seek(0, os.SEEK_END)
-    return Line("torch.load", size, seconds, file.stats().requests), state
+    return Line("torch.load", size / 1e6, "MB", seconds, file.stats().requests), state
 
 
 async def read(url: str) -> tuple[Line, bytes]:
     started = time.perf_counter()
     async with AsyncBlobIO(url, "rb") as file:
         content = await file.read()
-    return Line("AsyncBlobIO.read", len(content), time.perf_counter() - started, file.stats().requests), content
+    seconds = time.perf_counter() - started
+    return Line("AsyncBlobIO.read", len(content) / 1e6, "MB", seconds, file.stats().requests), content
+
+
+def content_of(number: int) -> bytes:
+    return number.to_bytes(4, "big") * (SAMPLE_SIZE // 4)
+
+
+async def write_samples(container_url: str) -> None:
+    async def write(number: int) -> None:
+        async with AsyncBlobIO(blob_url(container_url, f"{SAMPLES}{number:03}.bin"), "wb") as file:
+            await file.write(content_of(number))
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(SAMPLE_COUNT):
+            group.create_task(write(number))
+
+
+def number_of(blob: Blob) -> int:
+    """Make a sample of a blob: its number, or -1 if it has the bytes of another one."""
+    number = int(blob.blob_name.removeprefix(SAMPLES).removesuffix(".bin"))
+    return number if blob.read() == content_of(number) else -1
+
+
+def iterate(container_url: str) -> tuple[Line, list[int]]:
+    # The container is listed here, once, and not again in workers or epochs.
+    dataset = IterableBlobDataset.from_container_url(container_url, prefix=SAMPLES, transform=number_of, prefetch=32)
+    started = time.perf_counter()
+    numbers = list(dataset)
+    seconds = time.perf_counter() - started
+    return Line("dataset, prefetch=32", len(numbers), "samples", seconds, dataset.stats().requests), numbers
+
+
+def collate(numbers: list[int]) -> tuple[list[int], int, int]:
+    """Make a batch; in a worker, which alone knows how many requests it has made."""
+    worker = get_worker_info()
+    assert worker is not None
+    assert isinstance(worker.dataset, IterableBlobDataset)
+    return numbers, worker.id, worker.dataset.stats().requests
+
+
+def load_in_workers(container_url: str) -> tuple[Line, list[int]]:
+    dataset = IterableBlobDataset.from_container_url(
+        container_url, prefix=SAMPLES, transform=number_of, batch_size=32, shuffle=True
+    )
+    started = time.perf_counter()
+    numbers, requests = [], dict.fromkeys(range(WORKERS), 0)
+    for batch, worker, count in DataLoader(dataset, batch_size=32, num_workers=WORKERS, collate_fn=collate):
+        numbers += batch
+        requests[worker] = count
+    seconds = time.perf_counter() - started
+    return Line(f"DataLoader, {WORKERS} workers", len(numbers), "samples", seconds, sum(requests.values())), numbers
 
 
 def main() -> int:
@@ -118,8 +177,9 @@ def main() -> int:
     print("azstoragetorch quickstart\n")
     # What stands behind the question mark is a secret.
     print(f"  blob    {url.partition('?')[0]}")
-    print(f"  model   a residual network: {len(state)} tensors, {values / 1e6:.1f} million values\n")
-    print(f"  {'':<18}{'size':>11}{'time':>11}{'rate':>14}{'requests':>11}", flush=True)
+    print(f"  model   a residual network: {len(state)} tensors, {values / 1e6:.1f} million values")
+    print(f"  samples {SAMPLE_COUNT} blobs of {SAMPLE_SIZE // 1024} KiB beside it\n")
+    print(f"  {'':<23}{'amount':>12}{'time':>12}{'rate':>15}{'requests':>11}", flush=True)
 
     saved = save(url, state)
     print(saved, flush=True)
@@ -129,11 +189,20 @@ def main() -> int:
     print(received, flush=True)
     state_received = torch.load(io.BytesIO(content), weights_only=True)
 
+    asyncio.run(write_samples(container_url))
+    iterated, in_order = iterate(container_url)
+    print(iterated, flush=True)
+    in_workers, shuffled = load_in_workers(container_url)
+    print(in_workers, flush=True)
+
     counts = {"torch.load": same(state, state_loaded), "AsyncBlobIO": same(state, state_received)}
     print()
     for what, count in counts.items():
         print(f"  {what:<12} {count} of {len(state)} tensors are equal to what was saved")
-    equal = all(count == len(state) for count in counts.values())
+    expected = list(range(SAMPLE_COUNT))
+    complete = in_order == expected and sorted(shuffled) == expected
+    print(f"  {'datasets':<12} {'each sample came once with its own bytes' if complete else 'samples are wrong'}")
+    equal = complete and all(count == len(state) for count in counts.values())
     print(f"\n{'OK' if equal else 'FAILED: the blob does not hold what was saved'}")
     return 0 if equal else 1
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, TypeVarTuple
 from azstoragetorch._bridge import fork
 from azstoragetorch._bridge.loop_thread import Call, LoopThread
 
-__all__ = ["at_exit", "call", "run"]
+__all__ = ["at_exit", "call", "end_daemon_at_exit", "run"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -47,7 +47,7 @@ def run(func: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts) -> T:
     if thread.is_current:
         raise RuntimeError(
             "a blocking file operation was called on the event loop thread that must carry it out; "
-            "inside coroutines use azstoragetorch.aio.AsyncBlobIO"
+            "inside coroutines use azstoragetorch.aio.AsyncBlobIO, and aread() or areader() of a dataset's Blob"
         )
     pending = Call(thread, func, args)
     del args  # only the task holds them now, neither this frame nor the tracebacks that it appears in
@@ -78,8 +78,7 @@ def run(func: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts) -> T:
         return result
     failure, pending.error = pending.error, None
     try:
-        if _exiting:
-            _end_daemon()
+        end_daemon_at_exit()
         raise failure
     finally:
         # The traceback refers to this frame: without this the exception would hold itself, and with it the
@@ -111,7 +110,7 @@ def _start() -> LoopThread:
     global _thread
     with _lock:
         if _exiting:
-            _end_daemon()
+            end_daemon_at_exit()
             raise RuntimeError("the interpreter is exiting: azstoragetorch no longer reads or writes blobs")
         if _thread is None or _thread.ended:
             fresh = LoopThread()
@@ -127,13 +126,15 @@ def _start() -> LoopThread:
         return _thread
 
 
-def _end_daemon() -> None:
-    """End the calling thread while the interpreter exits, if it is a daemon: Python stops those without a word too.
+def end_daemon_at_exit() -> None:
+    """End the calling thread if the interpreter exits and it is a daemon: Python stops those without a word too.
 
     What the exit broke is no error of theirs, and its traceback would be noise. Of all exceptions only this one lets
     a thread clean up and end silently.
+
+    :raises SystemExit: in that case.
     """
-    if threading.current_thread().daemon:
+    if _exiting and threading.current_thread().daemon:
         raise SystemExit("the interpreter is exiting") from None
 
 

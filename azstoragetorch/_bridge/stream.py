@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
 
 from azstoragetorch._bridge.fork import generation
-from azstoragetorch._bridge.process import run
+from azstoragetorch._bridge.process import end_daemon_at_exit, run
 from azstoragetorch._transfer.prefetch import Deliver, Outcome
 
 __all__ = ["Stream"]
@@ -43,8 +43,9 @@ class Stream(Generic[T]):
         once where the window waits for memory.
     """
 
+    _window: Ahead | None = None  # also where Ctrl-C came before anything was set, and the rest is finalized
+
     def __init__(self, open_window: Callable[[Deliver[T]], Awaitable[Ahead]], depth: int) -> None:
-        self._window: Ahead | None = None
         self._queue: queue.SimpleQueue[Outcome[T] | None] = queue.SimpleQueue()
         self._most_owed = max(1, depth // 4)
         self._owed = 0
@@ -92,7 +93,7 @@ class Stream(Generic[T]):
         if outcome is None:
             raise StopIteration
         if isinstance(outcome.error, asyncio.CancelledError):
-            raise RuntimeError("the event loop that fetches the samples was stopped")
+            raise _stopped()
         assert outcome.error is not None
         try:
             raise outcome.error
@@ -101,10 +102,11 @@ class Stream(Generic[T]):
 
     def close(self) -> None:
         """End what runs on the loop; returns at once. Does nothing the second time, or in a forked child."""
-        window, self._window = self._window, None
+        window = self._window
         if window is not None and self._generation == generation():
             with contextlib.suppress(RuntimeError):  # closed
                 self._loop.call_soon_threadsafe(window.abandon)
+        self._window = None  # only now: Ctrl-C may come in between, and to abandon a window twice does no harm
 
     def __del__(self) -> None:
         self.close()
@@ -121,4 +123,9 @@ class Stream(Generic[T]):
                 return self._queue.get(timeout=LOOK_SECONDS)
             except queue.Empty:
                 if self._loop.is_closed():
-                    raise RuntimeError("the event loop that fetches the samples was stopped") from None
+                    raise _stopped() from None
+
+
+def _stopped() -> RuntimeError:
+    end_daemon_at_exit()
+    return RuntimeError("the event loop that fetches the samples was stopped")

@@ -22,7 +22,7 @@ as they use the cell, fork or start a child.
 
 *Warning*: a worker that died before it claimed anything, in an iteration whose seed comes back, cannot be told from one
 that is late: the next one with its number may read the epoch that it missed. On Windows no memory is shared: a worker
-counts for itself, from what was next at its birth; call ``set`` before every epoch, which does not reach persistent workers.
+counts for itself, from what was next at its birth: call ``set`` before every epoch; persistent workers do not see it.
 """
 
 from __future__ import annotations

@@ -231,7 +231,11 @@ class Loading:
     def _apply(self, blob: Blob) -> Any:
         if self.transform is None:
             return {"url": blob.url, "data": blob.read()}
-        return self.transform(blob)
+        sample = self.transform(blob)
+        if inspect.iscoroutine(sample):
+            sample.close()  # or Python warns that nobody awaited it, some time and somewhere
+            raise TypeError("the transform returned a coroutine: pass the coroutine function itself, or a partial of it")
+        return sample
 
     def _replace(self, blob: Blob, error: Exception) -> Any:
         if self.on_error == "raise":

@@ -157,7 +157,9 @@ class BlobDataset(Dataset[T_co]):
     def _blobs(self, indices: Sequence[SupportsIndex]) -> Iterable[Blob]:
         """Return the blobs of ``indices``, checked at once and made one by one."""
         size = len(self)
-        checked = range(size) if indices == range(size) else [_position(index, size) for index in indices]
+        # An array that a batch sampler yields would compare item by item.
+        everything = isinstance(indices, range) and indices == range(size)
+        checked = range(size) if everything else [_position(index, size) for index in indices]
         return (self._source.blob(index) for index in checked)
 
 

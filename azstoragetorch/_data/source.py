@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from typing import Protocol
 
 from azstoragetorch._azure.container import AzureContainer
@@ -12,6 +13,7 @@ from azstoragetorch._data.access import Access
 from azstoragetorch._data.blob import Blob
 from azstoragetorch._values.table import BlobTable, TableChunk
 from azstoragetorch._values.url import BlobUrl, ContainerUrl
+from azstoragetorch._values.version import ListedBlob
 from azstoragetorch.listing import BlobListing
 
 __all__ = ["LazySource", "ListingSource", "Source", "UrlSource"]
@@ -57,11 +59,7 @@ class ListingSource:
         return len(self._table)
 
     def blob(self, index: int) -> Blob:
-        listed = self._table[index]
-        url = self._container.blob(listed.name)
-        if self._allow_modified:
-            return Blob(url, self._access, last_modified=listed.last_modified)
-        return Blob(url, self._access, size=listed.size, etag=listed.etag, last_modified=listed.last_modified)
+        return _blob(self._container, self._table[index], self._access, allow_modified=self._allow_modified)
 
     @property
     def name(self) -> str:
@@ -129,17 +127,20 @@ class LazySource:
         """Yield the share of one worker of one rank, on the running loop; dealt out as by ``Shard``."""
         access, number, archived = self._access, 0, 0
         container = await AzureContainer.open(self._container, access.credential, access.options, access.stats)
-        async for page in container.pages(self._prefix):
-            archived += len(page.archived)
-            for listed in page.blobs:
-                of_rank, turn = divmod(number, world)
-                number += 1
-                if turn != rank or of_rank // block % workers != worker:
-                    continue
-                url = self._container.blob(listed.name)
-                if self._allow_modified:
-                    yield Blob(url, access, last_modified=listed.last_modified)
-                else:
-                    yield Blob(url, access, size=listed.size, etag=listed.etag, last_modified=listed.last_modified)
+        async with aclosing(container.pages(self._prefix)) as pages:
+            async for page in pages:
+                archived += len(page.archived)
+                for listed in page.blobs:
+                    of_rank, turn = divmod(number, world)
+                    number += 1
+                    if turn == rank and of_rank // block % workers == worker:
+                        yield _blob(self._container, listed, access, allow_modified=self._allow_modified)
         if archived and rank == worker == 0:
             _logger.warning("%s: %d archived blobs cannot be read and were left out", self.name, archived)
+
+
+def _blob(container: ContainerUrl, listed: ListedBlob, access: Access, *, allow_modified: bool) -> Blob:
+    url = container.blob(listed.name)
+    if allow_modified:
+        return Blob(url, access, last_modified=listed.last_modified)
+    return Blob(url, access, size=listed.size, etag=listed.etag, last_modified=listed.last_modified)

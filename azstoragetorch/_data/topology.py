@@ -9,6 +9,8 @@ from typing import Literal, TypeAlias, get_args
 import torch.distributed
 from torch.utils.data import get_worker_info
 
+from azstoragetorch._values.shards import check_int
+
 __all__ = ["Ranks", "Sharding", "Topology", "check_ranks", "find_ranks", "in_worker", "topology"]
 
 Sharding: TypeAlias = Literal["auto", "workers", "none"]
@@ -46,6 +48,7 @@ def in_worker() -> bool:
 def check_ranks(sharding: Sharding, rank: int | None, world_size: int | None) -> Ranks | None:
     """Return the ranks that the user gave, if any.
 
+    :raises TypeError: if one of them is not an int.
     :raises ValueError: if they contradict each other or ``sharding``.
     """
     if sharding not in get_args(Sharding):
@@ -56,7 +59,9 @@ def check_ranks(sharding: Sharding, rank: int | None, world_size: int | None) ->
         raise ValueError("rank and world_size belong together; give both or neither")
     if sharding != "auto":
         raise ValueError(f"rank and world_size are used by sharding='auto' only, not by sharding={sharding!r}")
-    if not 0 <= rank < world_size:
+    check_int("rank", rank, 0)
+    check_int("world_size", world_size, 1)
+    if rank >= world_size:
         raise ValueError(f"rank must be between 0 and world_size - 1, got rank={rank}, world_size={world_size}")
     return Ranks(rank, world_size, "rank= and world_size=")
 
@@ -85,7 +90,7 @@ def topology(sharding: Sharding, given: Ranks | None, carried: Ranks | None, ite
     :param iterations: how often this process has begun to iterate before.
     """
     info = get_worker_info()
-    ranks = find_ranks(given, carried) if sharding == "auto" else ALONE
+    ranks = find_ranks(given, carried) if sharding == "auto" else Ranks(0, 1, f"sharding={sharding!r}")
     if info is None:
         return Topology(ranks, 0, 1, None)
     # The loader seeds worker w with base + w, and draws the base anew for every set of workers it starts.

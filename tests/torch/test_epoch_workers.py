@@ -2,203 +2,94 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.bridge.script import output_of
+from tests.torch.epochs import Way
 
 pytestmark = [
     pytest.mark.timeout(150),
     pytest.mark.skipif("__import__('sys').platform == 'win32'", reason="workers share no memory there"),
 ]
 
-# A dataset that only says which epoch its workers are in.
-SCRIPT = """
-import itertools, warnings
-import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-from azstoragetorch._data.epoch import EpochCell
-
-warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than this machine has cores
-
-
-class Epochs(IterableDataset):
-    def __init__(self):
-        self.cell, self.begun = EpochCell(), 0
-
-    def __iter__(self):
-        info = get_worker_info()
-        key = None if info is None else (info.seed - info.id, self.begun)
-        self.begun += 1
-        epoch, start = self.cell.claim(key)
-        return itertools.repeat((epoch, start, 0 if info is None else info.id), 5)
+ALWAYS = ["advance", "break_off", "seed", "seed_after_resume", "at_once"]
+FORKING = ["forked_ranks", "fork_in_worker"]
+RUNS = {
+    Way("fork", 0): [*ALWAYS, "forked_ranks"],
+    Way("fork", 2): ALWAYS,
+    Way("fork", 2, persistent=True): [*ALWAYS, *FORKING],
+    Way("fork", 4): ALWAYS,
+    Way("fork", 4, persistent=True): ALWAYS,
+    # Every worker that is started afresh imports torch: few of those.
+    Way("spawn", 2): ["seed", "seed_after_resume"],
+    Way("spawn", 2, persistent=True): ["seed"],
+    Way("forkserver", 2): ALWAYS,
+}
 
 
-def loader_of(dataset, **more):
-    how = {"multiprocessing_context": HOW, "persistent_workers": PERSISTENT} if WORKERS else {}
-    return DataLoader(dataset, batch_size=None, num_workers=WORKERS, **how, **more)
+@functools.cache
+def results(way: Way) -> dict[str, str]:
+    """Return what became of everything that is tried with such workers."""
+    source = f"""
+        from tests.torch.epochs import Way, main
+        if __name__ == "__main__":
+            main({way!r}, {RUNS[way]!r})
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        lines = output_of(source, Path(folder), seconds=140)
+    return dict(line.split(": ", 1) for line in lines)
 
 
-def epoch_of(samples):
-    "The epoch and start of an iteration, on which all its workers agree."
-    samples = list(samples)
-    assert len(samples) == 5 * max(1, WORKERS), samples
-    assert {worker for *_, worker in samples} == set(range(max(1, WORKERS)))
-    [answer] = {(epoch, start) for epoch, start, _ in samples}
-    return answer
+def label(way: Way) -> str:
+    return f"{way.how}-{way.workers}{'-persistent' if way.persistent else ''}"
 
 
-def check(found, wanted):
-    assert found == wanted, f"{found} is not {wanted}"
+def ways_of(name: str) -> pytest.MarkDecorator:
+    """Run a test with all ways with which ``name`` is tried."""
+    return pytest.mark.parametrize("way", [w for w, names in RUNS.items() if name in names], ids=label)
 
 
-"""
-
-
-def runs(source: str, folder: Path, how: str, workers: int, persistent: bool) -> None:
-    settings = f"HOW, WORKERS, PERSISTENT = {how!r}, {workers}, {persistent}\n"
-    lines = "\n".join(f"    {line[8:]}" for line in source.splitlines())  # indented by 8 here, by 4 there
-    assert output_of(f'{SCRIPT}{settings}if __name__ == "__main__":\n{lines}\n', folder, seconds=140) == []
-
-
-# Starting afresh costs seconds of importing torch for each worker: few of those.
-WAYS = [("fork", 0, False), *(("fork", workers, persistent) for workers in (2, 4) for persistent in (False, True))]
-AFRESH = [("spawn", 2, True), ("spawn", 2, False), ("forkserver", 2, True)]
-
-
-@pytest.mark.parametrize(("how", "workers", "persistent"), WAYS + AFRESH)
-def test_epochs_advance_and_can_be_set(how: str, workers: int, persistent: bool, tmp_path: Path) -> None:
+@ways_of("advance")
+def test_epochs_advance_and_can_be_set(way: Way) -> None:
     """By one from iteration to iteration, from what was set, however the workers live."""
-    runs(
-        """
-        dataset = Epochs()
-        dataset.cell.set(3, 20)
-        loader = loader_of(dataset)
-        check(epoch_of(loader), (3, 20))
-        check(dataset.cell.peek(), (4, 0))
-        check(dataset.cell.claimed_by_workers, WORKERS > 0)
-        check(epoch_of(loader), (4, 0))
-        dataset.cell.set(9)
-        check(epoch_of(loader), (9, 0))
-        """,
-        tmp_path,
-        how,
-        workers,
-        persistent,
-    )
+    assert results(way)["advance"] == "well"
 
 
-@pytest.mark.parametrize(("how", "workers", "persistent"), WAYS)
-def test_iteration_that_breaks_off_takes_one_epoch(how: str, workers: int, persistent: bool, tmp_path: Path) -> None:
+@ways_of("break_off")
+def test_iteration_that_breaks_off_takes_one_epoch(way: Way) -> None:
     """Some of its workers may not have begun: they must take neither the next epoch nor what is set for it."""
-    runs(
-        """
-        dataset = Epochs()
-        loader = loader_of(dataset)
-        for number in range(3):
-            check(next(iter(loader))[0], 2 * number)
-            check(epoch_of(loader), (2 * number + 1, 0))
-        for number in (50, 40):
-            next(iter(loader))
-            dataset.cell.set(number)
-            check(epoch_of(loader), (number, 0))
-        """,
-        tmp_path,
-        how,
-        workers,
-        persistent,
-    )
+    assert results(way)["break_off"] == "well"
 
 
-@pytest.mark.parametrize(("how", "workers", "persistent"), WAYS)
-def test_seed_before_every_epoch(how: str, workers: int, persistent: bool, tmp_path: Path) -> None:
-    """All base seeds are equal then; ``set`` is what tells epochs apart, and without it one is read again."""
-    runs(
-        """
-        dataset = Epochs()
-        loader = loader_of(dataset)
-        for number in (4, 5, 6):
-            torch.manual_seed(0)
-            dataset.cell.set(number)
-            check(epoch_of(loader), (number, 0))
-        for number in (7, 8):
-            torch.manual_seed(0)
-            check(epoch_of(loader), (number if PERSISTENT or not WORKERS else 6, 0))
-        """,
-        tmp_path,
-        how,
-        workers,
-        persistent,
-    )
+@ways_of("seed")
+def test_seed_before_every_epoch_repeats_no_epoch(way: Way) -> None:
+    """``torch.manual_seed`` makes all base seeds equal; a model must not train on one order, or one half, for ever."""
+    assert results(way)["seed"] == "well"
 
 
-@pytest.mark.parametrize(("how", "workers", "persistent"), WAYS)
-def test_two_iterations_at_once_read_two_epochs(how: str, workers: int, persistent: bool, tmp_path: Path) -> None:
+@ways_of("seed_after_resume")
+def test_seed_before_every_epoch_after_resume_repeats_no_start(way: Way) -> None:
+    """Every epoch after a checkpoint would lack what came before it, and nobody would be told."""
+    assert results(way)["seed_after_resume"] == "well"
+
+
+@ways_of("at_once")
+def test_two_iterations_at_once_read_two_epochs(way: Way) -> None:
     """Of two loaders over one dataset, as for two streams of the same data."""
-    runs(
-        """
-        dataset = Epochs()
-        one, other = loader_of(dataset), loader_of(dataset)
-        for number in (0, 2):
-            pairs = list(zip(one, other, strict=True))
-            check({epoch_of(pair[side] for pair in pairs)[0] for side in (0, 1)}, {number, number + 1})
-        """,
-        tmp_path,
-        how,
-        workers,
-        persistent,
-    )
+    assert results(way)["at_once"] == "well"
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_forked_ranks_with_loaders_count_for_themselves(workers: int, tmp_path: Path) -> None:
+@ways_of("forked_ranks")
+def test_forked_ranks_with_loaders_count_for_themselves(way: Way) -> None:
     """Ranks of one parent and one seed have the same keys, and each is its own training run."""
-    runs(
-        """
-        import os
-        dataset = Epochs()
-        dataset.cell.set(7)
-        ranks = []
-        for rank in range(2):
-            ranks.append(os.fork())
-            if ranks[-1] == 0:
-                torch.manual_seed(0)
-                loader = loader_of(dataset)
-                check([epoch_of(loader) for _ in range(3)], [(7, 0), (8, 0), (9, 0)])
-                os._exit(0)
-        for rank in ranks:
-            check(os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]), 0)
-        check(dataset.cell.peek(), (7, 0))
-        """,
-        tmp_path,
-        "fork",
-        workers,
-        bool(workers),
-    )
+    assert results(way)["forked_ranks"] == "well"
 
 
-@pytest.mark.parametrize("where", ["worker_init_fn", "collate_fn"])
-def test_worker_that_forks_stays_a_worker(where: str, tmp_path: Path) -> None:
+@ways_of("fork_in_worker")
+def test_worker_that_forks_stays_a_worker(way: Way) -> None:
     """Before its first claim and after it: the cell asks torch whether this process is a worker."""
-    runs(
-        f"""
-        import os
-
-        def fork(_):
-            child = os.fork()
-            if child == 0:
-                os._exit(0)
-            os.waitpid(child, 0)
-            return _
-
-        dataset = Epochs()
-        loader = loader_of(dataset, {where}=fork)
-        check([epoch_of(loader) for _ in range(3)], [(0, 0), (1, 0), (2, 0)])
-        check(dataset.cell.peek(), (3, 0))
-        """,
-        tmp_path,
-        "fork",
-        2,
-        True,
-    )
+    assert results(way)["fork_in_worker"] == "well"

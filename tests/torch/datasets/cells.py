@@ -1,4 +1,4 @@
-"""The program of the matrix: one cell after the other, each a dataset with a past, read by a DataLoader for two epochs."""
+"""The program of the matrix: in each cell a dataset that has a past is read by a DataLoader, for two epochs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the programs of these tests share: blobs whose content follows from their name, datasets made from a description.
+"""What the programs of these tests share: blobs whose content follows from their name, datasets from a description.
 
 A program gets its job as JSON and prints JSON, one line a result. Everything that workers unpickle is defined in a
 module and never in the script itself, so that it is the same under fork, spawn and forkserver.
@@ -29,7 +29,7 @@ __all__ = [
     "say",
 ]
 
-AnyDataset: TypeAlias = BlobDataset | IterableBlobDataset
+AnyDataset: TypeAlias = BlobDataset[Any] | IterableBlobDataset[Any]
 
 
 def names(count: int, folder: str = "train") -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +51,8 @@ def program(function: Callable[[str], None], job: object, folder: Path, server: 
 
 def torchrun(module: str, ranks: int, job: object, folder: Path, server: BlobServer) -> Script:
     """Start ``python -m module job`` on so many ranks, as ``torchrun`` does; all of it stays on loopback."""
-    options = ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1", f"--nproc-per-node={ranks}"]
+    options = ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
+    arguments = [*options, f"--nproc-per-node={ranks}", "-m", module, _written(job, folder)]
     return Script(
         f"""
         if __name__ == "__main__":
@@ -59,7 +60,7 @@ def torchrun(module: str, ranks: int, job: object, folder: Path, server: BlobSer
             os.environ["PYTHONWARNINGS"] = {",".join(flag for flag in FLAGS if flag != "-W")!r}
             os.environ |= {{"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}}
             from torch.distributed.run import main
-            main({[*options, "-m", module, _written(job, folder)]!r})
+            main({arguments!r})
         """,
         folder,
         server,
@@ -78,7 +79,11 @@ def outcome(script: Script) -> list[Any]:
 def results(server: BlobServer, folder: Path, *runs: dict[str, Any]) -> list[Any]:
     """Perform runs (see `tests.torch.datasets.reading`), here if none of them has workers; return what they gave."""
     if any(run.get("loader", {}).get("workers") for run in runs):
-        return outcome(program(main, {"container_url": server.container_url, "runs": runs}, folder, server))
+        folder = Path(tempfile.mkdtemp(dir=folder))
+        job = {"container_url": server.container_url, "runs": runs, "results": str(folder / "results")}
+        assert outcome(program(main, job, folder, server)) == []
+        found: list[Any] = json.loads((folder / "results").read_text(encoding="utf-8"))
+        return found
     done = []
     for description in runs:
         run = Run(server.container_url, description)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import os
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ def read(dataset: Any, check: dict[str, Any], rank: int, log: Path | None) -> di
     if log is not None:
         LogFile(str(log))()
     workers = check.get("workers", 2)
-    sampler = DistributedSampler(dataset, seed=5) if check["dataset"]["kind"] == "map" else None
+    sampler: Any = DistributedSampler(dataset, seed=5) if check["dataset"]["kind"] == "map" else None
     loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_size=BATCH_SIZE,
@@ -77,9 +78,19 @@ def children(path: str) -> None:
         if check["used"]:
             assert dataset is not None
             checked(next(iter(dataset)))
-        torch.multiprocessing.start_processes(
-            child, (job["container_url"], check, dataset, folder), nprocs=2, start_method=check["ranks"]
-        )
+        arguments = (job["container_url"], check, dataset, folder)
+        if check["ranks"] == "spawn":
+            spawn: Any = torch.multiprocessing.spawn  # type: ignore[attr-defined]  # public, but without a type
+            spawn(child, arguments, nprocs=2)
+        else:
+            processes = [
+                multiprocessing.get_context("fork").Process(target=child, args=(n, *arguments)) for n in (0, 1)
+            ]
+            for process in processes:
+                process.start()
+            for process in processes:
+                process.join()
+                assert process.exitcode == 0, process.exitcode
         say([json.loads((folder / str(rank)).read_text()) for rank in range(2)])
 
 

@@ -2,6 +2,7 @@
 
 A job is ``{"container_url": ..., "runs": [...]}``; a run is ``{"dataset": {...}, "loader": {...}, "steps": [...]}``.
 The runs come one after the other, and what they made stays open until the end, or until somebody kills the program.
+Results are printed, or go to the file that the job has as ``"results"``: a pipe that nobody reads holds 64 KiB.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import logging
 import pickle
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -24,12 +26,16 @@ __all__ = ["Run", "main"]
 
 
 def main(path: str) -> None:
-    """Say what the steps of a run gave, one line a run; then wait for ``go`` if the job says so."""
+    """Tell what the steps of a run gave, one line a run; then wait for ``go`` if the job says so."""
     job = job_of(path)
-    runs = []
+    runs, results = [], []
     for description in job["runs"]:
         runs.append(Run(job["container_url"], description))
-        say([runs[-1].perform(*step) for step in description["steps"]])
+        results.append([runs[-1].perform(*step) for step in description["steps"]])
+        if "results" not in job:
+            say(results[-1])
+    if "results" in job:
+        Path(job["results"]).write_text(json.dumps(results), encoding="utf-8")
     if job.get("wait"):
         wait()
 

@@ -56,7 +56,7 @@ def pairs(cell: Cell) -> set[frozenset[tuple[str, Any]]]:
 
 def cost(cell: Cell) -> float:
     """Return about how many seconds a cell takes: what torch needs to be imported in every worker it starts."""
-    processes = cell["workers"] * (1 if cell["persistent"] else 2)
+    processes: int = cell["workers"] * (1 if cell["persistent"] else 2)
     return 0.4 + {"": 0.0, "fork": 0.05, "forkserver": 0.2, "spawn": 1.0}[cell["method"]] * processes
 
 

@@ -120,8 +120,9 @@ def test_sharding_none_gives_every_worker_everything(
 @pytest.mark.parametrize("workers", [0, 2])
 def test_more_workers_than_blobs(server: BlobServer, tmp_path: Path, workers: int) -> None:
     """Workers without a share end at once, also where batches are blocked."""
+    loader, steps = {"workers": workers}, [["read"]] * 2
     runs = [
-        {"dataset": {"kind": "iterable", "prefix": prefix, **more}, "loader": {"workers": workers}, "steps": [["read"]] * 2}
+        {"dataset": {"kind": "iterable", "prefix": prefix, **more}, "loader": loader, "steps": steps}
         for prefix in ("train/00003.bin", "nothing/")
         for more in ({}, {"batch_size": 4}, {"batch_size": 4, "shuffle": True})
     ]

@@ -12,8 +12,9 @@ import pytest
 
 from azstoragetorch.datasets import IterableBlobDataset
 from tests.blobserver import BlobServer
+from tests.processes.script import Script
 from tests.torch.datasets.child import content_of, names
-from tests.torch.datasets.program import flat, outcome, program, put, results
+from tests.torch.datasets.program import flat, program, put, results
 from tests.torch.datasets.reading import main
 
 pytestmark = pytest.mark.timeout(120)
@@ -31,10 +32,9 @@ def blobs(server: BlobServer) -> None:
     put(server, *LISTED)
 
 
-def start(server: BlobServer, folder: Path, job: str, *runs: Run) -> Any:
+def start(server: BlobServer, folder: Path, *runs: Run) -> Script:
     """Start a program that performs these runs and then waits to be killed."""
-    (folder / job).mkdir()
-    return program(main, {"container_url": server.container_url, "runs": runs, "wait": True}, folder / job, server)
+    return program(main, {"container_url": server.container_url, "runs": runs, "wait": True}, folder, server)
 
 
 LOADERS: dict[str, Run] = {
@@ -63,7 +63,7 @@ def test_killed_run_goes_on_with_the_next_sample(dataset: Run, server: BlobServe
     first = [
         {"dataset": dataset, "loader": loader, "steps": [["read"], ["read", stop], ["state"]]} for loader, stop in cases
     ]
-    with start(server, tmp_path, "killed", *first) as script:
+    with start(server, tmp_path, *first) as script:
         before = [json.loads(script.line()) for _ in cases]
         # Left with SIGKILL, like a preempted machine.
 
@@ -71,13 +71,11 @@ def test_killed_run_goes_on_with_the_next_sample(dataset: Run, server: BlobServe
         {"dataset": dataset, "loader": loader, "steps": [["load", state], ["read"], ["read"]]}
         for (loader, _), (_, _, state) in zip(cases, before, strict=True)
     ]
-    (tmp_path / "resumed").mkdir()
     third = [{"dataset": dataset, "loader": loader, "steps": [["read"]] * 3} for loader in loaders]
-    job = {"container_url": server.container_url, "runs": [*second, *third]}
-    after = outcome(program(main, job, tmp_path / "resumed", server))
+    after = results(server, tmp_path, *second, *third)
 
     whole = {str(loader): epochs for loader, epochs in zip(loaders, after[len(cases) :], strict=True)}
-    for (loader, stop), (epoch0, begun, state), (_, rest, next_epoch) in zip(cases, before, after, strict=False):
+    for (loader, stop), (epoch0, begun, _), (_, rest, next_epoch) in zip(cases, before, after, strict=False):
         expected = whole[str(loader)]
         case = f"{loader} after {stop}"
         assert epoch0 == expected[0], case
@@ -91,8 +89,7 @@ def test_state_of_an_epoch_just_read_begins_the_next(server: BlobServer, tmp_pat
     loaders = list(LOADERS.values())
     steps = [["read"], ["state"], ["read"], ["read"]]
     first = [{"dataset": BLOCKED, "loader": loader, "steps": steps} for loader in loaders]
-    (tmp_path / "saved").mkdir()
-    saved = results(server, tmp_path / "saved", *first)
+    saved = results(server, tmp_path, *first)
 
     second = [
         {"dataset": BLOCKED, "loader": loader, "steps": [["load", state], ["read"], ["read"]]}
@@ -138,9 +135,8 @@ def test_state_of_a_loader_is_json(server: BlobServer, tmp_path: Path) -> None:
     assert "error" not in state
     assert len(json.dumps(state)) < 8000
 
-    (tmp_path / "resumed").mkdir()
     (resumed,) = results(
-        server, tmp_path / "resumed", {"dataset": BLOCKED, "loader": loader, "steps": [["load_json", state], ["read"]]}
+        server, tmp_path, {"dataset": BLOCKED, "loader": loader, "steps": [["load_json", state], ["read"]]}
     )
     assert resumed[1] == begun[2]
 
@@ -159,7 +155,8 @@ def test_state_of_another_order_is_refused(what: str, server: BlobServer, tmp_pa
     other, message = REFUSED[what]
     ((_, state),) = results(server, tmp_path, {"dataset": BLOCKED, "steps": [["read", 5], ["dataset_state"]]})
 
-    ((refused, after),) = results(server, tmp_path, {"dataset": other, "steps": [["load_dataset_state", state], ["len"]]})
+    steps = [["load_dataset_state", state], ["len"]]
+    ((refused, after),) = results(server, tmp_path, {"dataset": other, "steps": steps})
 
     assert refused["error"][0] == "ValueError"
     assert message in refused["error"][2]
@@ -186,13 +183,12 @@ def test_state_of_another_listing_is_refused(change: str, server: BlobServer, tm
 
 def test_state_of_another_listing_is_refused_by_workers(server: BlobServer, tmp_path: Path) -> None:
     """There the error has to reach the main process, as what it is."""
-    loader = {"workers": 2, "stateful": True}
+    loader = {"workers": 2, "stateful": True, "persistent": True}  # so that nothing waits for them after the error
     ((_, state),) = results(server, tmp_path, {"dataset": BLOCKED, "loader": loader, "steps": [["read", 2], ["state"]]})
     server.put("train/00003a.bin", b"new")
-    (tmp_path / "resumed").mkdir()
 
     ((_, refused),) = results(
-        server, tmp_path / "resumed", {"dataset": BLOCKED, "loader": loader, "steps": [["load", state], ["read"]]}
+        server, tmp_path, {"dataset": BLOCKED, "loader": loader, "steps": [["load", state], ["read"]]}
     )
 
     assert "ValueError" in refused["error"][1]
@@ -248,14 +244,16 @@ def of_rank(dataset: Run, rank: int, world: int) -> Run:
 
 
 @pytest.mark.parametrize("uneven", ["none", "drop", "pad"])
-@pytest.mark.parametrize(("world", "batches", "new_world"), [(1, 3, 2), (2, 1, 1), (2, 2, 3), (3, 1, 2), (2, 0, 4), (1, 6, 2)])
+@pytest.mark.parametrize(
+    ("world", "batches", "new_world"), [(1, 3, 2), (2, 1, 1), (2, 2, 3), (3, 1, 2), (2, 0, 4), (1, 6, 2)]
+)
 def test_other_ranks_read_exactly_the_rest(
     world: int, batches: int, new_world: int, uneven: str, server: BlobServer, tmp_path: Path
 ) -> None:
     """A preempted job comes back with the machines that are free then."""
     dataset = {**ELASTIC, "uneven": uneven}
     consumed: list[Any] = []
-    for (_, part) in results(
+    for _, part in results(
         server,
         tmp_path,
         *(
@@ -270,15 +268,15 @@ def test_other_ranks_read_exactly_the_rest(
         server,
         tmp_path,
         *(
-            {"dataset": of_rank(dataset, rank, new_world), "loader": {}, "steps": [resume, ["len"], ["read"], ["len"], ["read"]]}
+            {"dataset": of_rank(dataset, rank, new_world), "loader": {}, "steps": [resume, ["read"], ["read"]]}
             for rank in range(new_world)
         ),
     )
 
-    rest = [name for _, _, part, _, _ in parts for name in flat(part)]
+    rest = [name for _, part, _ in parts for name in flat(part)]
     following = [name for *_, part in parts for name in flat(part)]
     left = 23 - len(consumed)
-    counts = [len(flat(part)) for _, _, part, _, _ in parts]
+    counts = [len(flat(part)) for _, part, _ in parts]
     if uneven == "none":
         assert sorted(consumed + rest) == LISTED
         assert sorted(following) == LISTED
@@ -299,9 +297,9 @@ def test_other_workers_read_exactly_the_rest(server: BlobServer, tmp_path: Path)
         server,
         tmp_path,
         *(
-            {"dataset": BLOCKED, "loader": loader, "steps": [["resume", {"epoch": 2, "batches": batches}], ["read"], ["read"]]}
+            {"dataset": BLOCKED, "loader": loader, "steps": [["resume", arguments], ["read"], ["read"]]}
             for loader in loaders
-            for batches in (0, 1, 4, 6)
+            for arguments in [{"epoch": 2, "batches": batches} for batches in (0, 1, 4, 6)]
         ),
     )
 
