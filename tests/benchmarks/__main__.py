@@ -7,7 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks.cases import GOALS, Sizes, chosen
+from tests.benchmarks.cases import GOALS, chosen
+from tests.benchmarks.kinds import Sizes
 from tests.benchmarks.report import outcomes, table, write_json
 from tests.benchmarks.rivals import FOLDER_VARIABLE, OLD_VERSION, old_rival, our_rival
 from tests.benchmarks.runner import Runner

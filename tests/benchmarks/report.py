@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.benchmarks.cases import Goal, Sizes
+from tests.benchmarks.kinds import Goal, Sizes
 from tests.benchmarks.rivals import OLD_VERSION
 from tests.benchmarks.runs import Run
 
@@ -77,6 +77,7 @@ def table(judged: Iterable[Outcome], runs: Sequence[Run]) -> str:
         "cpu s",
         "peak MiB",
         "requests",
+        "lists",
         "at once",
         "conns",
         "MB down",
@@ -90,6 +91,7 @@ def table(judged: Iterable[Outcome], runs: Sequence[Run]) -> str:
             (lambda run: run.cpu, ".3f"),
             (lambda run: run.peak / MIB, ".1f"),
             (lambda run: run.requests, ".0f"),
+            (lambda run: run.listings, ".0f"),
             (lambda run: run.peak_requests, ".0f"),
             (lambda run: run.connections, ".0f"),
             (lambda run: run.bytes_down / 1e6, ".3f"),

@@ -15,9 +15,9 @@ from typing import Any
 
 import trustme
 
-from tests.benchmarks.cases import NEAR, Case, Network, Sizes
-from tests.benchmarks.piece import Figures, Parameters
-from tests.benchmarks.rivals import Rival
+from tests.benchmarks.kinds import NEAR, Case, ContainerName, Network, Sizes
+from tests.benchmarks.measure import Figures, Parameters, sample_blob
+from tests.benchmarks.rivals import OLD_VERSION, Rival
 from tests.benchmarks.runs import Run
 from tests.blobserver import ServerProcess
 
@@ -30,6 +30,9 @@ WARNINGS = ("-W", "ignore:Failed to initialize NumPy:UserWarning")
 WRITTEN = ("upload", "saved")
 """Blobs that a case writes; the others are made before it."""
 
+LISTED = "train/images/"
+"""What the names of blobs that are only listed start with: names have some 30 characters."""
+
 SECONDS = 900
 """Longest time for one run; the slowest known needs 25 s."""
 
@@ -41,7 +44,8 @@ class WrongContentError(Exception):
 class Runner:
     """Runs cases against servers that it starts when they are first needed; use it with ``with``.
 
-    :param rivals: who takes turns, in this order. The last one also makes the state dict that is loaded.
+    :param rivals: who takes turns, in this order. The last one is this library: it also makes the state dict that is
+        loaded, runs the floors, and what 0.2.0 has not.
     :param folder: an empty one, for certificates.
     :param note: told what runs now.
     """
@@ -52,9 +56,9 @@ class Runner:
         self._folder = folder
         self._note = note
         self._stack = ExitStack()
-        self._servers: dict[str, ServerProcess] = {}
+        self._servers: dict[tuple[str, ContainerName | None], ServerProcess] = {}
         self._written = 0
-        self._made: set[tuple[str, str]] = set()
+        self._made: set[tuple[str, str | None, str | None]] = set()
         self._ca_file = folder / "ca.pem"
         authority = trustme.CA()
         authority.cert_pem.write_to_path(str(self._ca_file))
@@ -82,18 +86,19 @@ class Runner:
         self._prepare(case)
         runs = []
         for turn in range(repeat):
-            for rival in self._rivals:
+            for rival in self._rivals[-1:] if case.alone else self._rivals:
                 runs.append(self._one(case, case.piece, rival, rival.name))
                 self._note(f"{case.name} {turn + 1}/{repeat} {rival.name}: {runs[-1].wall:.2f} s")
             if case.floor is not None:
                 runs.append(self._one(case, case.floor, self._rivals[-1], "floor"))
-        checks = {run.check for run in runs}
+        # A floor may have nothing to read.
+        checks = {run.check for run in runs if run.rival != "floor" or run.check is not None}
         if len(checks) > 1:
             raise WrongContentError(f"{case.name}: the runs read different content: {[asdict(run) for run in runs]}")
         return runs
 
     def _one(self, case: Case, piece: str, rival: Rival, name: str) -> Run:
-        server = self._server(case.scheme)
+        server = self._server(case)
         discard = case.blob in WRITTEN
         _configure(server, case.network, discard_uploads=discard)
         server.clear()
@@ -111,8 +116,11 @@ class Runner:
             wall=figures.wall,
             cpu=figures.cpu,
             peak=figures.peak,
+            kept=figures.kept,
             check=figures.check,
+            pickled=figures.pickled,
             methods=dict(Counter(record["method"] for record in records)),
+            listings=sum(record["query"].get("comp") == "list" for record in records),
             bytes_down=sum(record["bytes_sent"] for record in records),
             bytes_up=sum(record["bytes_received"] for record in records),
             connections=len({record["connection"] for record in records}),
@@ -123,14 +131,7 @@ class Runner:
         )
 
     def _figures(self, case: Case, piece: str, rival: Rival) -> Figures:
-        size = self._sizes.of(case.blob)
-        name: str = case.blob
-        if name in WRITTEN:
-            # Blocks that a floor leaves uncommitted must not meet those of the next writer.
-            self._written += 1
-            name = f"{name}-{self._written}"
-        url = self._server(case.scheme).url(name)
-        parameters = Parameters(url, size, tensors=self._sizes.tensors, reads=case.reads)
+        parameters = self._parameters(case)
         ended = subprocess.run(
             # -P: the folder of the script is not importable, so nothing in it can hide a module of the library.
             [rival.python, "-P", *WARNINGS, str(PIECE), piece, json.dumps(asdict(parameters))],
@@ -143,27 +144,64 @@ class Runner:
         )
         if ended.returncode or ended.stderr:
             raise RuntimeError(f"{case.name}, {rival.name} ended with {ended.returncode}:\n{ended.stderr}")
-        return Figures(**json.loads(ended.stdout))
+        figures = Figures(**json.loads(ended.stdout))
+        found = figures.versions.get("azstoragetorch", "")
+        if found and rival.name == OLD_VERSION != found:
+            raise RuntimeError(f"{rival.python} imported azstoragetorch {found}, {OLD_VERSION} is needed")
+        return figures
+
+    def _parameters(self, case: Case) -> Parameters:
+        server = self._server(case)
+        if case.container is not None:
+            samples = self._sizes.containers[case.container]
+            url, size, count = server.container_url, samples.size or 0, samples.count
+        else:
+            assert case.blob is not None
+            name: str = case.blob
+            if name in WRITTEN:
+                # Blocks that a floor leaves uncommitted must not meet those of the next writer.
+                self._written += 1
+                name = f"{name}-{self._written}"
+            url, size, count = server.url(name), self._sizes.of(case.blob), 0
+        return Parameters(
+            url,
+            size,
+            tensors=self._sizes.tensors,
+            reads=case.reads,
+            count=count,
+            burn=case.burn,
+            workers=case.workers,
+            spinning=case.spinning,
+        )
 
     def _prepare(self, case: Case) -> None:
-        """Make the blob that the case reads, once."""
-        server = self._server(case.scheme)
-        key = (case.scheme, case.blob)
+        """Make what the case reads, once."""
+        server = self._server(case)
+        key = (case.scheme, case.blob, case.container)
         if key in self._made or case.blob in WRITTEN:
             return
         self._made.add(key)
-        if case.blob == "state":
+        if case.container is not None:
+            samples = self._sizes.containers[case.container]
+            if samples.size is None:
+                server.put_listing(samples.count, LISTED)
+            else:
+                server.put_synthetic(*(sample_blob(number, samples.size) for number in range(samples.count)))
+        elif case.blob == "state":
             _configure(server, NEAR, discard_uploads=False)
             self._figures(case, "save", self._rivals[-1])
-        else:
+        elif case.blob is not None:
             server.put_synthetic((case.blob, self._sizes.of(case.blob)))
 
-    def _server(self, scheme: str) -> ServerProcess:
-        if scheme not in self._servers:
+    def _server(self, case: Case) -> ServerProcess:
+        """Return the server of the case; each container has one of its own, because a dataset reads all of it."""
+        key = (case.scheme, case.container)
+        if key not in self._servers:
             tls = ["--tls", str(self._folder / "cert.pem"), str(self._folder / "key.pem")]
-            server = ServerProcess(*(tls if scheme == "https" else []))
-            self._servers[scheme] = self._stack.enter_context(server)
-        return self._servers[scheme]
+            options = ["--container", case.container] if case.container is not None else []
+            server = ServerProcess(*options, *(tls if case.scheme == "https" else []))
+            self._servers[key] = self._stack.enter_context(server)
+        return self._servers[key]
 
 
 def _configure(server: ServerProcess, network: Network, *, discard_uploads: bool) -> None:

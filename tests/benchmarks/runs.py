@@ -11,10 +11,11 @@ __all__ = ["Run"]
 class Run:
     """The figures of the client process, and what the server saw of it.
 
-    Times are seconds, sizes bytes; ``wall``, ``cpu``, ``peak`` and ``check`` as in `piece.Figures`.
+    Times are seconds, sizes bytes; ``wall``, ``cpu``, ``peak``, ``kept``, ``check`` and ``pickled`` as in
+    `measure.Figures`.
 
     :ivar rival: ``"0.2.0"``, ``"ours"`` or ``"floor"``.
-    :ivar methods: requests by method.
+    :ivar methods: requests by method. :ivar listings: those that asked for a page of a listing.
     :ivar bytes_down: bytes of bodies that the server sent. :ivar bytes_up: that it received.
     :ivar connections: connections that were opened. :ivar peak_requests: most requests at one time.
     :ivar server_cpu: processor time of the server, which shares the machine.
@@ -34,6 +35,9 @@ class Run:
     peak_requests: int
     server_cpu: float
     load: float
+    kept: int = 0
+    pickled: int = 0
+    listings: int = 0
     versions: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -11,15 +11,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.cases import CASES, GOALS, Sizes, chosen
+from tests.benchmarks import dataset_pieces, file_pieces
+from tests.benchmarks.cases import CASES, GOALS, chosen
+from tests.benchmarks.kinds import Samples, Sizes
 from tests.benchmarks.report import outcomes, table, write_json
 from tests.benchmarks.rivals import OLD_VERSION, Rival, old_rival, our_rival
 from tests.benchmarks.runner import Runner, WrongContentError
 from tests.benchmarks.runs import Run
 
 KIB = 1024
-TINY = Sizes(blob=3 << 20, state=400_000, tensors=10, large=4 << 20, small=100 * KIB)
-WITHOUT_TORCH = [case for case in CASES if case.piece not in ("load", "save")]
+TINY = Sizes(
+    blob=3 << 20,
+    state=400_000,
+    tensors=10,
+    large=4 << 20,
+    small=100 * KIB,
+    containers={name: Samples(3, samples.size and KIB) for name, samples in Sizes().containers.items()},
+)
+WITHOUT_TORCH = [case for case in CASES if case.piece in ("read", "readinto", "random-reads", "write", "list")]
 
 
 def _run(rival: str, wall: float) -> Run:
@@ -53,6 +62,7 @@ def test_every_case_without_torch_runs_for_this_library(tmp_path: Path) -> None:
     assert [one.reached for one in judged if one.goal in ("P11", "R1")] == [True] * 4
     assert all(run.bytes_up >= TINY.blob for run in runs if run.case == "write")
     assert all(run.bytes_down >= TINY.blob for run in runs if run.case in ("read", "readinto"))
+    assert all(run.check == TINY.containers["million"].count for run in runs if run.case == "list 1,000,000")
 
     write_json(tmp_path / "runs.json", judged, runs, TINY)
     text = (tmp_path / "runs.json").read_text()
@@ -111,6 +121,20 @@ def test_goals_are_chosen_by_name() -> None:
     assert {goal.case for goal in GOALS} == {case.name for case in CASES}
     with pytest.raises(ValueError, match="no goal P99"):
         chosen(["P99"])
+
+
+def test_every_case_names_what_exists() -> None:
+    """The cases that the tests are too short for must not be the ones that break on the day somebody measures."""
+    pieces = {*file_pieces.PIECES, *dataset_pieces.PIECES}
+
+    assert len(pieces) == len(file_pieces.PIECES) + len(dataset_pieces.PIECES)
+    assert len({case.name for case in CASES}) == len(CASES)
+    for case in CASES:
+        assert case.piece in pieces
+        assert case.floor is None or case.floor in pieces
+        assert (case.blob is None) != (case.container is None)
+        assert case.container is None or case.container in Sizes().containers
+    assert not [goal for goal in GOALS if (goal.least is None) == (goal.most is None)]
 
 
 def test_the_command_line_explains_itself() -> None:
