@@ -94,7 +94,8 @@ def topology(sharding: Sharding, given: Ranks | None, carried: Ranks | None, ite
     if info is None:
         return Topology(ranks, 0, 1, None)
     # The loader seeds worker w with base + w, and draws the base anew for every set of workers it starts.
-    key = (info.seed - info.id, info.id, iterations)
+    # With their number, because a seed may come back in a loader that has more of them.
+    key = (hash((info.seed - info.id, info.num_workers)), info.id, iterations)
     if sharding == "none":
         return Topology(ranks, 0, 1, key)
     return Topology(ranks, info.id, info.num_workers, key)

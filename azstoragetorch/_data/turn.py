@@ -78,6 +78,8 @@ class Plan:
 
         :raises ValueError: if it belongs to other blobs or another order, or is no state at all.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"a state is the dict that state_dict() returned, not {type(state).__name__}")
         progress = Progress.from_dict(state)
         for name, mine in self.fingerprint(source, progress.epoch).items():
             if name not in state:

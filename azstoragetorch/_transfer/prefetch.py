@@ -81,7 +81,7 @@ class Slot:
         # Idle while it waits: the head is granted more than the limit only when no buffer is active, and it may be
         # this job, or one like it, that holds what the head waits for.
         self.settle()
-        self.leases.append(await self._window.admit(self._number, size, buffered=False))
+        self.leases.append(await self._window.admit_more(self._number, size))
 
     def settle(self) -> None:
         """Say that no request uses the memory any more: others may then be granted more than the limit."""
@@ -124,6 +124,8 @@ class Window(Generic[T]):
         self._running: deque[Slot] = deque()
         """Started, and not delivered."""
         self._taken = 0
+        self._growing = 0
+        """Jobs behind the head that wait for more memory."""
         self._over = False
         self._full: list[asyncio.Future[None]] = []
         """The filler, while there are as many jobs as there may be."""
@@ -167,11 +169,25 @@ class Window(Generic[T]):
         """Lease memory for job ``number``: at once, or when there is room, or when it has become the head."""
         memory, limit = self._memory, self._limit
         while number > self._taken:
-            lease = memory.try_take(size, limit) if buffered else memory.try_reserve(size, limit)
-            if lease is not None:
-                return lease
+            # Not while others need more: what they have to give back would go to jobs that will need more as well.
+            if not self._growing:
+                lease = memory.try_take(size, limit) if buffered else memory.try_reserve(size, limit)
+                if lease is not None:
+                    return lease
             await _woken(self._starved)
         return await (memory.take(size, limit) if buffered else memory.reserve(size, limit))
+
+    async def admit_more(self, number: int, size: int) -> Lease:
+        """Lease ``size`` bytes more, without a buffer, for job ``number``, before any other job begins."""
+        self._growing += 1
+        try:
+            while number > self._taken:
+                if (lease := self._memory.try_reserve(size, self._limit)) is not None:
+                    return lease
+                await _woken(self._starved)
+        finally:
+            self._growing -= 1
+        return await self._memory.reserve(size, self._limit)
 
     async def _fill(self) -> None:
         if isinstance(self._jobs, AsyncGenerator):

@@ -90,6 +90,11 @@ class Script:
             sys.stderr.write(self.stderr)  # pytest shows it with the failure
 
     @property
+    def pid(self) -> int:
+        """Process id of the script, and of the group that it and its children are."""
+        return self._process.pid
+
+    @property
     def stderr(self) -> str:
         """What the script has written to stderr so far."""
         return self._errors.read_text(encoding="utf-8")

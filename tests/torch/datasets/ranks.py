@@ -64,44 +64,44 @@ def started() -> None:
 
 
 def children(path: str) -> None:
-    """Start ranks from a process that is none, without ``RANK`` in any environment; say one line a check.
+    """Start two ranks from a process that is none, without ``RANK`` in any environment; say what each has read.
 
-    A check has ``ranks``: ``spawn`` or ``fork``; ``made``: ``parent`` or ``child``; ``used``: whether the parent has
-    read from its dataset before.
+    The job has ``start``: ``spawn`` or ``fork``. Its checks have ``made``: by the ``parent`` or by the ``child``; and
+    ``used``: whether the parent has read from its dataset before.
     """
     job = job_of(path)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    for number, check in enumerate(job["checks"]):
-        folder = Path(job["folder"]) / str(number)
-        folder.mkdir()
-        dataset = made(job["container_url"], check["dataset"]) if check["made"] == "parent" else None
+    datasets: list[Any] = []
+    for check in job["checks"]:
+        datasets.append(made(job["container_url"], check["dataset"]) if check["made"] == "parent" else None)
         if check["used"]:
-            assert dataset is not None
-            checked(next(iter(dataset)))
-        arguments = (job["container_url"], check, dataset, folder)
-        if check["ranks"] == "spawn":
-            spawn: Any = torch.multiprocessing.spawn  # type: ignore[attr-defined]  # public, but without a type
-            spawn(child, arguments, nprocs=2)
-        else:
-            processes = [
-                multiprocessing.get_context("fork").Process(target=child, args=(n, *arguments)) for n in (0, 1)
-            ]
-            for process in processes:
-                process.start()
-            for process in processes:
-                process.join()
-                assert process.exitcode == 0, process.exitcode
-        say([json.loads((folder / str(rank)).read_text()) for rank in range(2)])
+            checked(next(iter(datasets[-1])))
+    if job["start"] == "spawn":
+        spawn: Any = torch.multiprocessing.spawn  # type: ignore[attr-defined]  # public, but without a type
+        spawn(child, (job, datasets), nprocs=2)
+    else:
+        context = multiprocessing.get_context("fork")
+        processes = [context.Process(target=child, args=(rank, job, datasets)) for rank in (0, 1)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+            assert process.exitcode == 0, process.exitcode
+    for lines in zip(*(json.loads(Path(job["folder"], str(rank)).read_text()) for rank in (0, 1)), strict=True):
+        say(lines)
 
 
-def child(rank: int, container_url: str, check: dict[str, Any], dataset: Any, folder: Path) -> None:
+def child(rank: int, job: dict[str, Any], datasets: list[Any]) -> None:
     """One rank; writes what it has read to a file, since it has no way to return it."""
     assert "RANK" not in os.environ
     assert "WORLD_SIZE" not in os.environ
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    mine = dataset if dataset is not None else made(container_url, check["dataset"])
-    found = read(mine, check, rank, None)
-    (folder / str(rank)).write_text(json.dumps(found))
+    meeting = f"file://{job['folder']}/meeting"
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
+    found = []
+    for check, dataset in zip(job["checks"], datasets, strict=True):
+        mine = dataset if dataset is not None else made(job["container_url"], check["dataset"])
+        found.append(read(mine, check, rank, None))
+    Path(job["folder"], str(rank)).write_text(json.dumps(found))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
