@@ -234,7 +234,9 @@ class Loading:
         sample = self.transform(blob)
         if inspect.iscoroutine(sample):
             sample.close()  # or Python warns that nobody awaited it, some time and somewhere
-            raise TypeError("the transform returned a coroutine: pass the coroutine function itself, or a partial of it")
+            raise TypeError(
+                "the transform returned a coroutine: pass the coroutine function itself, or a partial of it"
+            )
         return sample
 
     def _replace(self, blob: Blob, error: Exception) -> Any:

@@ -49,7 +49,10 @@ class Schedule:
         ranks, worker, workers = place.ranks, place.worker, place.workers
         self._iterations += 1
         if isinstance(source, LazySource):
-            _logger.info("rank %d of %d reads its part of %s while listing it", ranks.rank, ranks.world, source.name)
+            if place.leader:
+                _logger.info(
+                    "rank %d of %d reads its part of %s while listing it", ranks.rank, ranks.world, source.name
+                )
             return Unlisted(), partial(source.blobs, ranks.rank, ranks.world, worker, workers, plan.block)
         loaded, self._loaded = self._loaded, None
         if loaded is None:
@@ -61,7 +64,7 @@ class Schedule:
             check_same(loaded, shard)
             self._cell.settle(place.key, epoch, start)
         turn = self._turn = Turn(source, plan, epoch, shard, loaded.consumed if loaded is not None else 0)
-        if worker == 0:
+        if place.leader:
             tell(ranks, shard, source)
         return turn, (source.blob(index) for index in turn.indices())
 

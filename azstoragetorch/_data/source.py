@@ -142,5 +142,6 @@ class LazySource:
 def _blob(container: ContainerUrl, listed: ListedBlob, access: Access, *, allow_modified: bool) -> Blob:
     url = container.blob(listed.name)
     if allow_modified:
-        return Blob(url, access, last_modified=listed.last_modified)
+        # Without an ETag the size is for the transform to look at; what is read may have another.
+        return Blob(url, access, size=listed.size, last_modified=listed.last_modified)
     return Blob(url, access, size=listed.size, etag=listed.etag, last_modified=listed.last_modified)

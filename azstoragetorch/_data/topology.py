@@ -36,6 +36,8 @@ class Topology:
     ranks: Ranks
     worker: int
     workers: int
+    leader: bool
+    """Whether it speaks for its rank in the log."""
     key: tuple[int, int, int] | None
     """See ``EpochCell.claim``; ``None`` outside of workers."""
 
@@ -92,10 +94,10 @@ def topology(sharding: Sharding, given: Ranks | None, carried: Ranks | None, ite
     info = get_worker_info()
     ranks = find_ranks(given, carried) if sharding == "auto" else Ranks(0, 1, f"sharding={sharding!r}")
     if info is None:
-        return Topology(ranks, 0, 1, None)
+        return Topology(ranks, 0, 1, True, None)
     # The loader seeds worker w with base + w, and draws the base anew for every set of workers it starts.
     # With their number, because a seed may come back in a loader that has more of them.
     key = (hash((info.seed - info.id, info.num_workers)), info.id, iterations)
     if sharding == "none":
-        return Topology(ranks, 0, 1, key)
-    return Topology(ranks, info.id, info.num_workers, key)
+        return Topology(ranks, 0, 1, info.id == 0, key)
+    return Topology(ranks, info.id, info.num_workers, info.id == 0, key)

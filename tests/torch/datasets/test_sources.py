@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.core.credentials import AccessToken
 from torch.utils.data import DataLoader
 
 from azstoragetorch.datasets import BlobDataset, IterableBlobDataset
 from azstoragetorch.listing import BlobListing
 from tests.blobserver import BlobServer, synthetic_bytes
-from tests.secrets.canaries import SIGNATURE, found_in
+from tests.secrets.canaries import SIGNATURE, TOKEN, found_in
 from tests.torch.datasets.child import checked, content_of, name_only, names
 from tests.torch.datasets.program import flat, put, results
 
@@ -121,6 +123,30 @@ def test_twenty_thousand_blobs(many: list[str], server: BlobServer, tmp_path: Pa
     dataset = BlobDataset.from_container_url(server.container_url, prefix="many/", credential=False)
     chosen = list(range(0, 20_000, 1999))
     assert [sample["data"] for sample in dataset.__getitems__(chosen)] == [many[i][-5:-4].encode() for i in chosen]
+
+
+class Credential:
+    """A token credential as `azure.identity` has them."""
+
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        return AccessToken(TOKEN, int(time.time()) + 3600)
+
+
+@FACES
+def test_pickle_of_100_000_blobs_is_small_and_holds_no_token(face: Face, server: BlobServer) -> None:
+    """It is sent to every spawned worker, and kept by everything that caches datasets."""
+    server.put_listing(100_000)
+    server.require_token = TOKEN
+    dataset = face.from_container_url(server.container_url, credential=Credential(), transform=name_only, prefetch=0)
+
+    pickled = pickle.dumps(dataset)
+
+    assert len(dataset) == 100_000
+    assert len(pickled) < 20_000_000
+    assert found_in([pickled.decode("latin-1")]) == []
+    again = pickle.loads(pickled)
+    assert len(again) == 100_000
+    assert next(iter(again)) == next(iter(dataset))
 
 
 @FACES
