@@ -22,6 +22,7 @@ https://learn.microsoft.com/rest/api/storageservices/list-blobs#response-body
 
 from __future__ import annotations
 
+import logging
 from calendar import timegm
 from collections.abc import Iterable
 from email.utils import mktime_tz, parsedate_tz
@@ -32,8 +33,12 @@ from xml.parsers.expat import ExpatError, ParserCreate
 from azstoragetorch._azure.errors import unusable
 from azstoragetorch._values.chunk import ListPage, TableChunk
 from azstoragetorch._values.options import KiB
+from azstoragetorch._values.url import wrong_name
+from azstoragetorch.exceptions import redact
 
 __all__ = ["parse_page"]
+
+_logger = logging.getLogger("azstoragetorch.listing")
 
 _WANTED = frozenset({"Last-Modified", "Etag", "Content-Length", "AccessTier", "ResourceType"})
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -176,6 +181,10 @@ class _PageParser:
         if not name:
             raise unusable("the service listed a blob without a name")
         self._names.append(name)
+        why = wrong_name(name)
+        if why is not None:
+            _logger.warning("left a blob out of the listing that cannot be read: %s: %s", redact(repr(name)), why)
+            return
         value = self._values.get
         if self._folder or value("ResourceType") == "directory":
             self._directories.append(name)

@@ -216,10 +216,9 @@ class IterableBlobDataset(IterableDataset[T_co]):
         """Return where the iteration is: a few numbers and strings, none of them secret.
 
         Counts samples that were handed out; those that were only prefetched come again. ``StatefulDataLoader`` of
-        ``torchdata`` calls it in the process that reads.
+        ``torchdata`` calls it in the process that reads. A lazy dataset returns a state that cannot be loaded.
 
         :raises RuntimeError: in the main process if DataLoader workers read the samples: only they know.
-        :raises ValueError: if the dataset is lazy.
         """
         return self._schedule.state_dict()
 

@@ -149,6 +149,12 @@ class Loading:
     head: Head
 
     @property
+    def share(self) -> int:
+        """Bytes that samples ahead may take of the memory budget: an iteration that pauses for a validation, or for a
+        checkpoint, keeps them, and must not slow down everything else by that."""
+        return self.access.options.memory_budget * 3 // 4
+
+    @property
     def is_async(self) -> bool:
         """Whether the transform is a coroutine function."""
         return is_coroutine_function(self.transform)
@@ -165,8 +171,8 @@ class Loading:
 
     async def fetch_async(self, blobs: Blobs) -> AsyncGenerator[Fetched]:
         """Yield the blobs in order, fetched ahead, to a task of the running loop."""
-        limit = self.access.options.memory_budget
-        jobs = ahead(self._jobs(blobs), depth=max(1, self.prefetch), memory=Memory.current(), limit=limit)
+        limit, share = self.access.options.memory_budget, self.share
+        jobs = ahead(self._jobs(blobs), depth=max(1, self.prefetch), memory=Memory.current(), limit=limit, share=share)
         async with contextlib.aclosing(jobs):
             async for fetched in jobs:
                 yield fetched
@@ -176,19 +182,18 @@ class Loading:
 
         :raises Exception: what fetching or the transform raised, unless ``on_error`` says what to do instead.
         """
-        error = fetched.error
-        if error is None:
+        if fetched.error is None:
             try:
                 sample = fetched.value if fetched.transformed else self._apply(fetched.blob)
-            except Exception as failure:
+            except Exception as error:
                 if self.on_error == "raise":
-                    _name(failure, fetched.blob)
+                    _name(error, fetched.blob)
                     raise
-                error = failure
+                fetched.error = error
             else:
                 self.access.stats.samples += 1
                 return sample
-        return self._replace(fetched.blob, error)
+        return self._replace(fetched)
 
     async def finish_async(self, fetched: Fetched) -> Any:
         """Like :meth:`finish`, on the event loop; a plain transform runs in a thread beside it."""
@@ -239,21 +244,28 @@ class Loading:
             )
         return sample
 
-    def _replace(self, blob: Blob, error: Exception) -> Any:
-        if self.on_error == "raise":
-            _name(error, blob)
-            raise error
-        stats = self.access.stats
-        if self.on_error == "skip":
-            stats.skipped += 1
-            _logger.warning("skipped %s: %s: %s", blob.url, type(error).__name__, error)
-            return SKIPPED
-        stats.samples += 1
-        return self.on_error(blob, error)
+    def _replace(self, fetched: Fetched) -> Any:
+        # Taken out of it: the error's traceback holds frames that hold the item, and with it the content of the blob,
+        # until the next garbage collection.
+        blob, error, fetched.error = fetched.blob, fetched.error, None
+        assert error is not None
+        try:
+            if self.on_error == "raise":
+                _name(error, blob)
+                raise error
+            stats = self.access.stats
+            if self.on_error == "skip":
+                stats.skipped += 1
+                _logger.warning("skipped %s: %s: %s", blob.url, type(error).__name__, error)
+                return SKIPPED
+            stats.samples += 1
+            return self.on_error(blob, error)
+        finally:
+            del error
 
     async def _open(self, blobs: Blobs, depth: int, deliver: Deliver[Fetched]) -> Window[Fetched]:
-        limit = self.access.options.memory_budget
-        return Window(self._jobs(blobs), deliver, depth=depth, memory=Memory.current(), limit=limit)
+        limit, memory = self.access.options.memory_budget, Memory.current()
+        return Window(self._jobs(blobs), deliver, depth=depth, memory=memory, limit=limit, share=self.share)
 
     def _jobs(self, blobs: Blobs) -> Iterable[SampleJob] | AsyncGenerator[SampleJob]:
         if callable(blobs):
@@ -292,8 +304,7 @@ def checked_loading(access: Access, transform: object, prefetch: object, on_erro
     if is_coroutine_function(on_error):
         raise TypeError("on_error cannot be a coroutine function; it runs in the thread that takes the samples")
     options = access.options
-    share = options.memory_budget // max(1, prefetch)
-    head = Head(max(64 * KiB, min(options.range_size, share)))
+    head = Head(max(64 * KiB, min(options.range_size, options.memory_budget * 3 // 4 // max(1, prefetch))))
     return Loading(access, transform, prefetch, cast(OnError, on_error), head)
 
 

@@ -9,6 +9,7 @@ that worker; of the main process, for all workers together.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -16,8 +17,8 @@ from typing import Any
 from azstoragetorch._data.epoch import EpochCell
 from azstoragetorch._data.loading import Blobs
 from azstoragetorch._data.source import LazySource, Source
-from azstoragetorch._data.topology import Ranks, find_ranks, in_worker, topology
-from azstoragetorch._data.turn import Plan, Turn, Unlisted, check_same, tell
+from azstoragetorch._data.topology import Carried, Ranks, find_ranks, in_worker, topology
+from azstoragetorch._data.turn import STATE_VERSION, Plan, Turn, Unlisted, check_same, tell
 from azstoragetorch._values.progress import Progress
 from azstoragetorch._values.shards import Shard, check_int
 
@@ -37,7 +38,7 @@ class Schedule:
         self._source = source
         self._plan = plan
         self._cell = EpochCell()
-        self._carried: Ranks | None = None
+        self._carried: Carried | None = None
         self._iterations = 0
         self._turn: Turn | None = None
         self._loaded: Progress | None = None
@@ -105,7 +106,12 @@ class Schedule:
 
         :raises RuntimeError: if the last iteration was one of workers.
         """
-        source = self._listed("state_dict()", ValueError)
+        source = self._source
+        if isinstance(source, LazySource):
+            return {
+                "version": STATE_VERSION,
+                "lazy": True,
+            }  # StatefulDataLoader asks, whether its state is wanted or not
         if not in_worker() and self._cell.claimed_by_workers:
             raise RuntimeError(
                 "the samples are read by DataLoader workers, and only they know how far they are: use torchdata's "
@@ -131,7 +137,9 @@ class Schedule:
 
     def __getstate__(self) -> dict[str, Any]:
         # A spawned worker is in no process group: it is told the ranks of its parent.
-        carried = find_ranks(self._plan.given, self._carried) if self._plan.sharding == "auto" else None
+        carried = None
+        if self._plan.sharding == "auto":
+            carried = Carried(os.getpid(), find_ranks(self._plan.given, self._carried))
         return {**self.__dict__, "_carried": carried, "_turn": None, "_iterations": 0}
 
     def _listed(self, what: str, error: type[Exception]) -> Source:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from typing import Protocol
 
@@ -48,6 +49,8 @@ class ListingSource:
     """
 
     def __init__(self, listing: BlobListing, access: Access, *, allow_modified: bool) -> None:
+        if not isinstance(listing, BlobListing):
+            raise TypeError(f"listing must be a BlobListing, not {type(listing).__name__}; see BlobListing.load")
         self._container = listing._container
         check_credential(self._container, access.credential)
         self._table = listing._table
@@ -75,15 +78,18 @@ class UrlSource:
 
     def __init__(self, urls: str | Iterable[str], access: Access) -> None:
         self._access = access
-        self._table = BlobTable.of(self._packed([urls] if isinstance(urls, str) else urls))
-        self._fingerprint: str | None = None
+        # Of the addresses as they are shown: a renewed SAS is the same blob.
+        shown = hashlib.blake2b(digest_size=16)
+        self._table = BlobTable.of(self._packed([urls] if isinstance(urls, str) else urls, shown.update))
+        self.fingerprint = shown.hexdigest()
 
-    def _packed(self, urls: Iterable[str]) -> Iterable[TableChunk]:
+    def _packed(self, urls: Iterable[str], shown: Callable[[bytes], object]) -> Iterable[TableChunk]:
         chunk = TableChunk()
-        for url in urls:
-            # Packed as written: its SAS, and how its name is encoded, are part of the address.
-            check_credential(BlobUrl.parse(url), self._access.credential)
-            chunk.append(url, None, None, None)
+        for text in urls:
+            url = BlobUrl.parse(text)
+            check_credential(url, self._access.credential)
+            shown(f"{url}\n".encode())
+            chunk.append(text, None, None, None)  # as written: how its SAS and name are encoded is part of the address
             if len(chunk) == CHUNK:
                 yield chunk
                 chunk = TableChunk()
@@ -96,15 +102,6 @@ class UrlSource:
         return Blob(BlobUrl.parse(self._table.name(index)), self._access)
 
     @property
-    def fingerprint(self) -> str:
-        if self._fingerprint is None:
-            shown = TableChunk()
-            for url in self._table.names():
-                shown.append(str(BlobUrl.parse(url)), None, None, None)  # a renewed SAS is the same blob
-            self._fingerprint = BlobTable.of([shown]).digest()
-        return self._fingerprint
-
-    @property
     def name(self) -> str:
         return "the URLs"
 
@@ -113,6 +110,8 @@ class LazySource:
     """A container that is listed page by page while its blobs are read."""
 
     def __init__(self, url: ContainerUrl, prefix: str | None, access: Access, *, allow_modified: bool) -> None:
+        if prefix is not None and not isinstance(prefix, str):
+            raise TypeError(f"prefix must be a str, not {type(prefix).__name__}")
         check_credential(url, access.credential)
         self._container = url
         self._prefix = prefix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
@@ -11,7 +12,7 @@ from torch.utils.data import get_worker_info
 
 from azstoragetorch._values.shards import check_int
 
-__all__ = ["Ranks", "Sharding", "Topology", "check_ranks", "find_ranks", "in_worker", "topology"]
+__all__ = ["Carried", "Ranks", "Sharding", "Topology", "check_ranks", "find_ranks", "in_worker", "topology"]
 
 Sharding: TypeAlias = Literal["auto", "workers", "none"]
 
@@ -24,6 +25,20 @@ class Ranks:
     world: int
     source: str
     """Where that was found, for the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """The ranks that a process had when it pickled a dataset, for the workers that it starts and for nobody else."""
+
+    pid: int
+    ranks: Ranks
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this process is a DataLoader worker, and the one that pickled is the one that started it."""
+        parent = multiprocessing.parent_process()
+        return in_worker() and parent is not None and parent.pid == self.pid
 
 
 ALONE = Ranks(0, 1, "no process group")
@@ -68,7 +83,7 @@ def check_ranks(sharding: Sharding, rank: int | None, world_size: int | None) ->
     return Ranks(rank, world_size, "rank= and world_size=")
 
 
-def find_ranks(given: Ranks | None, carried: Ranks | None) -> Ranks:
+def find_ranks(given: Ranks | None, carried: Carried | None) -> Ranks:
     """Return the ranks of this process, the first of these that is known.
 
     What the user gave; in a worker, what its parent found when it started the worker, because a spawned worker is in no
@@ -76,8 +91,8 @@ def find_ranks(given: Ranks | None, carried: Ranks | None) -> Ranks:
     """
     if given is not None:
         return given
-    if carried is not None and in_worker():
-        return carried
+    if carried is not None and carried.is_mine:
+        return carried.ranks
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size(), "torch.distributed")
     rank, world = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
@@ -86,7 +101,7 @@ def find_ranks(given: Ranks | None, carried: Ranks | None) -> Ranks:
     return ALONE
 
 
-def topology(sharding: Sharding, given: Ranks | None, carried: Ranks | None, iterations: int) -> Topology:
+def topology(sharding: Sharding, given: Ranks | None, carried: Carried | None, iterations: int) -> Topology:
     """Return the place of this process.
 
     :param iterations: how often this process has begun to iterate before.

@@ -13,7 +13,7 @@ from azstoragetorch._data.topology import Ranks, Sharding, check_ranks
 from azstoragetorch._values.progress import Progress
 from azstoragetorch._values.shards import Shard, Uneven, check_int
 
-__all__ = ["Plan", "Turn", "Unlisted", "check_same", "tell"]
+__all__ = ["STATE_VERSION", "Plan", "Turn", "Unlisted", "check_same", "tell"]
 
 _logger = logging.getLogger("azstoragetorch.datasets")
 
@@ -116,7 +116,9 @@ class Turn:
         self.consumed = consumed
         self._first = consumed
         self._order = Order(len(source), plan.seed, epoch)
-        self._fingerprint = plan.fingerprint(source, epoch)
+        self._plan = plan
+        self._source = source
+        self._fingerprint: dict[str, Any] | None = None
 
     def indices(self) -> Iterator[int]:
         """Yield the numbers of the blobs, in order."""
@@ -131,6 +133,8 @@ class Turn:
     def state(self) -> dict[str, Any]:
         """Return how far the consumer is, and what of."""
         shard = self.shard
+        if self._fingerprint is None:
+            self._fingerprint = self._plan.fingerprint(self._source, self.epoch)
         return {
             **self._fingerprint,
             **Progress(

@@ -103,6 +103,7 @@ class Window(Generic[T]):
     :param depth: jobs that are started and whose results are not taken yet, at most.
     :param memory: the account of the running loop.
     :param limit: bytes of it that may be used.
+    :param share: bytes of it that jobs behind the head leave the rest of; ``limit`` if ``None``.
     """
 
     def __init__(
@@ -113,12 +114,14 @@ class Window(Generic[T]):
         depth: int,
         memory: Memory,
         limit: int,
+        share: int | None = None,
     ) -> None:
         self._jobs = jobs
         self._deliver = deliver
         self._depth = depth
         self._memory = memory
         self._limit = limit
+        self._share = limit if share is None else share
         self._delivered: deque[Slot] = deque()
         """Ended, and not taken."""
         self._running: deque[Slot] = deque()
@@ -167,11 +170,11 @@ class Window(Generic[T]):
 
     async def admit(self, number: int, size: int, *, buffered: bool) -> Lease:
         """Lease memory for job ``number``: at once, or when there is room, or when it has become the head."""
-        memory, limit = self._memory, self._limit
+        memory, limit, share = self._memory, self._limit, self._share
         while number > self._taken:
             # Not while others need more: what they have to give back would go to jobs that will need more as well.
             if not self._growing:
-                lease = memory.try_take(size, limit) if buffered else memory.try_reserve(size, limit)
+                lease = memory.try_take(size, share) if buffered else memory.try_reserve(size, share)
                 if lease is not None:
                     return lease
             await _woken(self._starved)
@@ -182,7 +185,7 @@ class Window(Generic[T]):
         self._growing += 1
         try:
             while number > self._taken:
-                if (lease := self._memory.try_reserve(size, self._limit)) is not None:
+                if (lease := self._memory.try_reserve(size, self._share)) is not None:
                     return lease
                 await _woken(self._starved)
         finally:
@@ -283,11 +286,16 @@ def _failure(task: asyncio.Task[Any]) -> BaseException | None:
 
 
 async def ahead(
-    jobs: Iterable[Job[T]] | AsyncGenerator[Job[T]], *, depth: int, memory: Memory, limit: int
+    jobs: Iterable[Job[T]] | AsyncGenerator[Job[T]],
+    *,
+    depth: int,
+    memory: Memory,
+    limit: int,
+    share: int | None = None,
 ) -> AsyncGenerator[T]:
     """Yield the results of ``jobs`` in order, for a consumer on the same loop; parameters as of :class:`Window`."""
     ready: asyncio.Queue[Outcome[T] | None] = asyncio.Queue()
-    window = Window(jobs, ready.put_nowait, depth=depth, memory=memory, limit=limit)
+    window = Window(jobs, ready.put_nowait, depth=depth, memory=memory, limit=limit, share=share)
     try:
         while (outcome := await ready.get()) is not None:
             window.release(1)

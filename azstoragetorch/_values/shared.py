@@ -55,6 +55,7 @@ class SharedMemory:
     """``size`` bytes of zeroed memory that child processes map instead of copying (fork, spawn, forkserver).
 
     :param size: bytes, may be 0.
+    :param shared: ``False`` for what is so small that a copy is cheaper than two open descriptors.
     :raises ValueError: if ``size`` is negative.
     :raises OSError: if that much memory cannot be had.
     """
@@ -66,10 +67,10 @@ class SharedMemory:
     view: memoryview
     """The memory, byte by byte. A view, and every part of it, keeps it mapped when this object is gone."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, shared: bool = True) -> None:
         if size < 0:
             raise ValueError(f"the size of memory must not be negative, got {size}")
-        if sys.platform == "win32":
+        if sys.platform == "win32" or not shared:
             self._descriptor, self._writable, self.view = -1, True, memoryview(bytearray(size))
             return
         descriptor = _anonymous_file(size)
@@ -107,7 +108,7 @@ class SharedMemory:
         Not reentrant, and not for anything that may wait.
         """
         with _threads:
-            if sys.platform == "win32":
+            if sys.platform == "win32" or self._descriptor < 0:
                 yield
                 return
             # Of the process and not of the descriptor: a process that dies lets go, and a forked child has none of
@@ -120,8 +121,8 @@ class SharedMemory:
 
     def __reduce__(self) -> tuple[Any, ...]:
         child = context.get_spawning_popen()
-        if sys.platform == "win32" or child is None:
-            return _copied, (bytes(self.view),)
+        if sys.platform == "win32" or child is None or self._descriptor < 0:
+            return _copied, (bytes(self.view), self._descriptor >= 0)
         handed = _handed.setdefault(child, {})
         if self._descriptor not in handed:
             handed[self._descriptor] = reduction.DupFd(self._descriptor)
@@ -168,7 +169,7 @@ def _inherit(descriptor: Any, size: int, writable: bool) -> SharedMemory:
     return SharedMemory.adopt(os.dup(number), size, writable=writable)
 
 
-def _copied(content: bytes) -> SharedMemory:
-    memory = SharedMemory(len(content))
+def _copied(content: bytes, shared: bool) -> SharedMemory:
+    memory = SharedMemory(len(content), shared=shared)
     memory.view[:] = content
     return memory

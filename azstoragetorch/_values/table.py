@@ -35,6 +35,7 @@ from azstoragetorch._values.version import ListedBlob
 
 __all__ = ["BlobTable", "ListPage", "Shape", "TableChunk"]
 
+WORTH_SHARING = 64 * 1024  # bytes: a smaller table is copied in microseconds, and a process has 1,024 descriptors
 ROWS_AT_ONCE = 4096  # of a select: what is in two places at a time is small beside the table
 
 
@@ -109,7 +110,7 @@ class BlobTable(Sequence[ListedBlob]):
             sum(len(chunk._texts) for chunk in pending),
             sum(len(text) for chunk in pending for text in chunk._texts),
         )
-        memory = SharedMemory(shape.nbytes)
+        memory = SharedMemory(shape.nbytes, shared=shape.nbytes >= WORTH_SHARING)
         # From the last to the first: what was allocated last can be returned to the system first.
         stop = [*shape.starts[1:], shape.nbytes]
         stop[3] = shape.starts[3] + 4 * shape.blobs  # without the padding

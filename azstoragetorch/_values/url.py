@@ -27,7 +27,7 @@ from urllib.parse import quote, unquote
 
 from azstoragetorch.exceptions import redact
 
-__all__ = ["BlobUrl", "ContainerUrl"]
+__all__ = ["BlobUrl", "ContainerUrl", "wrong_name"]
 
 MAX_NAME_LENGTH = 1024  # characters, by the service's naming rules
 
@@ -105,7 +105,7 @@ class BlobUrl(_Location):
     version_id: str | None = None
 
     def __post_init__(self) -> None:
-        why = _wrong_container(self.container) or _wrong_name(self.name)
+        why = _wrong_container(self.container) or wrong_name(self.name)
         if why is None and self.snapshot is not None and self.version_id is not None:
             why = "a blob URL can have snapshot or versionid, not both"
         if why is not None:
@@ -288,7 +288,8 @@ def _wrong_container(container: str) -> str | None:
     return "a container name has 3 to 63 lower-case letters, digits and hyphens (or is $root, $web, $logs)"
 
 
-def _wrong_name(name: str) -> str | None:
+def wrong_name(name: str) -> str | None:
+    """Say why no request can be for the blob ``name``, ``None`` if one can."""
     if not 0 < len(name) <= MAX_NAME_LENGTH:
         return f"a blob name has 1 to {MAX_NAME_LENGTH} characters, not {len(name)}"
     if any(segment in (".", "..") for segment in name.split("/")):

@@ -133,7 +133,7 @@ async def test_names_arrive_as_they_were_written(server: BlobServer, page_size: 
     assert names_of(await pages_of(server.container_url, page_size=page_size)) == STRANGE
 
 
-@pytest.mark.parametrize("prefix", STRANGE[:-1])
+@pytest.mark.parametrize("prefix", [name for name in STRANGE[:-1] if len(name) < 1024])
 async def test_prefix_is_taken_literally(server: BlobServer, prefix: str) -> None:
     """A prefix that is encoded in another way lists nothing, or too much."""
     wanted = [f"{prefix}{i}" for i in range(3)]
@@ -141,6 +141,18 @@ async def test_prefix_is_taken_literally(server: BlobServer, prefix: str) -> Non
         server.put(name, b"x")
 
     assert names_of(await pages_of(server.container_url, prefix, page_size=2)) == wanted
+
+
+async def test_names_that_no_request_can_be_for_are_left_out_aloud(
+    server: BlobServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """HTTP clients resolve dot segments to another blob. One such name must not end every epoch at its place."""
+    for name in ("a", "b/./c", "..", "d"):
+        server.put(name, b"x")
+
+    assert names_of(await pages_of(server.container_url)) == ["a", "d"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert "'b/./c': a blob name cannot have . or .. as a segment" in caplog.text
 
 
 async def test_placeholders_of_directories_are_no_blobs(server: BlobServer) -> None:

@@ -16,7 +16,7 @@ from azstoragetorch._azure.container import AzureContainer
 from azstoragetorch._transfer.listing import Collected, collect
 from azstoragetorch._values.options import TransferOptions
 from azstoragetorch._values.stats import TransferStats
-from azstoragetorch._values.url import ContainerUrl
+from azstoragetorch._values.url import ContainerUrl, wrong_name
 from azstoragetorch.aio import AsyncBlobIO, aclose
 from azstoragetorch.exceptions import BlobAccessError, BlobServiceError, ContainerNotFoundError
 from tests.blobserver import BlobServer, Hold, Status, on
@@ -400,6 +400,7 @@ def test_any_names(
     server = shared_server
     container = f"c{next(_containers):06}"
     server.store.create_container(container)
+    chosen = {name for name in chosen if wrong_name(name) is None}  # the others have a test of their own
     for name in chosen:
         server.store.put(container, name, BytesContent(b"x"))
     server.start_from = honoured

@@ -225,13 +225,11 @@ def test_lazy_dataset(blobs: BlobServer) -> None:
 
     with pytest.raises(TypeError, match="lazy"):
         len(dataset)
-    for refused in (
-        dataset.state_dict,
-        lambda: dataset.load_state_dict({}),
-        lambda: dataset.resume(epoch=0, batches=0),
-    ):
-        with pytest.raises(ValueError, match="this dataset is lazy; make it with lazy=False"):
-            refused()
+    assert dataset.state_dict()["lazy"]  # StatefulDataLoader asks for it, whether it is wanted or not
+    with pytest.raises(ValueError, match="this dataset is lazy; make it with lazy=False"):
+        dataset.load_state_dict(dataset.state_dict())
+    with pytest.raises(ValueError, match="this dataset is lazy; make it with lazy=False"):
+        dataset.resume(epoch=0, batches=0)
     wrong: list[dict[str, Any]] = [{"shuffle": True}, {"uneven": "pad"}, {"progress": True}]
     for arguments in wrong:
         with pytest.raises(ValueError, match="lazy=True lists while it reads"):

@@ -146,7 +146,11 @@ def of_children(method: str, who: str, used: bool) -> Check:
 
 
 STARTS: dict[str, list[Check]] = {
-    "spawn": [of_children("spawn", "parent", True), of_children("fork", "child", False)],
+    "spawn": [
+        of_children("spawn", "parent", True),
+        of_children("fork", "parent", False),
+        of_children("fork", "child", False),
+    ],
     "fork": [
         of_children("fork", "parent", True),
         of_children("fork", "child", False),

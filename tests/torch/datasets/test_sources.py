@@ -61,9 +61,9 @@ def test_lazy_dataset_lists_while_it_reads(server: BlobServer, tmp_path: Path) -
     made, one, two = results(
         server,
         tmp_path,
-        {"dataset": dataset, "loader": {}, "steps": [["len"], ["set_epoch", 1], ["dataset_state"]]},
+        {"dataset": dataset, "steps": [["len"], ["set_epoch", 1], ["load_dataset_state", {}]]},
         {"dataset": dataset, "loader": {}, "steps": [["read"], ["read"]]},
-        {"dataset": dataset, "loader": {"workers": 2}, "steps": [["read"], ["read"]]},
+        {"dataset": dataset, "loader": {"workers": 2, "stateful": True}, "steps": [["read"], ["read"]]},
     )
 
     assert [made[0]["error"][0], made[2]["error"][0]] == ["TypeError", "ValueError"]

@@ -150,7 +150,7 @@ def test_coroutine_transforms_that_read_more_do_not_wait_for_each_other(blobs: B
     async def transform(blob: Blob) -> int:
         nonlocal arrived
         arrived += 1
-        if arrived == 5:  # as many as fit
+        if arrived == 3:  # as many as fit
             all_there.set()
         await all_there.wait()
         async with companion.areader() as file:
