@@ -244,7 +244,7 @@ class BlobExistsError(BlobServiceError, ResourceExistsError, FileExistsError):
 
 
 class BlobModifiedError(BlobServiceError, ResourceModifiedError):
-    """The blob was replaced since it was opened, or since its dataset listed it.
+    """The blob was replaced, or deleted, since it was opened or since its dataset listed it.
 
     Open it again, or make the listing again, to read the new content; ``allow_modified=True`` lets a dataset read on.
     """

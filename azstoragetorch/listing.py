@@ -28,6 +28,7 @@ from azstoragetorch._azure.credentials import Credential, check_credential
 from azstoragetorch._bridge import run
 from azstoragetorch._data.bar import Counter
 from azstoragetorch._data.manifest import Manifest, map_manifest, read_manifest, write_manifest
+from azstoragetorch._face import checked_options
 from azstoragetorch._transfer.listing import collect
 from azstoragetorch._values.options import TransferOptions
 from azstoragetorch._values.stats import TransferStats
@@ -195,6 +196,8 @@ class BlobListing(Sequence[BlobEntry]):
         """
         if not isinstance(suffix, str | tuple | None):
             raise TypeError(f"suffix must be a str or a tuple of them, not {type(suffix).__name__}")
+        if not isinstance(glob, str | None):
+            raise TypeError(f"glob must be a str, not {type(glob).__name__}")
         table = self._table
         matches = None if glob is None else re.compile(translate(glob)).match
         chosen: Iterable[int] = range(len(table))
@@ -277,13 +280,11 @@ class _Plan:
     def of(
         cls, container_url: str, prefix: str | None, credential: Credential, options: TransferOptions | None, bar: bool
     ) -> _Plan:
-        if options is not None and not isinstance(options, TransferOptions):
-            raise TypeError(f"options must be TransferOptions or None, not {type(options).__name__}")
+        chosen = checked_options(options)
         if prefix is not None and not isinstance(prefix, str):
             raise TypeError(f"prefix must be a str or None, not {type(prefix).__name__}")
         url = ContainerUrl.parse(container_url)
         check_credential(url, credential)
-        chosen = TransferOptions() if options is None else options
         return cls(url, prefix or None, credential, chosen, Counter(f"listing {url.container}", shown=bar))
 
     async def listing(self) -> BlobListing:
@@ -298,6 +299,10 @@ class _Plan:
                 self.url,
                 archived[0],
             )
+        if not found.chunks:
+            below = f" whose name starts with {self.prefix!r}" if self.prefix else ""
+            slash = "; names do not start with a slash" if (self.prefix or "").startswith("/") else ""
+            _logger.warning("%s has no blob%s%s", self.url, below, slash)
         # Not on the loop: a million take 0.1 s.
         table = await asyncio.get_running_loop().run_in_executor(None, BlobTable.of, found.chunks)
         return BlobListing(self.url, table, prefix=self.prefix, archived=archived)

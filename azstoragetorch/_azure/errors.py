@@ -130,7 +130,7 @@ def status_failure(status: int, code: str | None, headers: Mapping[str, str], ca
         text = f"the blob exists already ({text})"
     elif status == 412 and code in ("ConditionNotMet", "TargetConditionNotMet", None):
         error = BlobModifiedError
-        text = f"the blob was replaced since it was opened or listed ({text}); do that again to read the new content"
+        text = f"the blob was replaced or deleted since it was opened or listed ({text}); open or list again"
     elif 300 <= status < 400:
         text = f"{text}; redirects are not followed, because credentials must not go elsewhere"
     if code in _ADVICE:

@@ -173,6 +173,9 @@ class IterableBlobDataset(IterableDataset[T_co]):
         plan = Plan.of(sharding, rank, world_size, uneven, batch_size, shuffle, seed)
         return cls(ListingSource(listing, loading.access, allow_modified=allow_modified), loading, plan)
 
+    def __repr__(self) -> str:
+        return f"<IterableBlobDataset of {self._schedule.source}>"
+
     def __len__(self) -> int:
         """Return how many samples this rank reads in a whole epoch, by all its workers together.
 
@@ -247,5 +250,8 @@ def _loading(
     uneven: Uneven,
 ) -> Loading:
     if on_error == "skip" and uneven != "none":
-        raise ValueError(f"on_error='skip' would make the ranks uneven again; uneven={uneven!r} cannot be kept with it")
+        raise ValueError(
+            f"on_error='skip' would make the ranks uneven again, against uneven={uneven!r}; pass a function that "
+            f"returns a sample in place of one that failed"
+        )
     return checked_loading(Access.of(credential, options), transform, prefetch, on_error)

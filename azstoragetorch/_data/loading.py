@@ -256,10 +256,14 @@ class Loading:
             stats = self.access.stats
             if self.on_error == "skip":
                 stats.skipped += 1
-                _logger.warning("skipped %s: %s: %s", blob.url, type(error).__name__, error)
+                _logger.warning("skipped %s: %s.%s: %s", blob.url, type(error).__module__, type(error).__name__, error)
                 return SKIPPED
             stats.samples += 1
-            return self.on_error(blob, error)
+            try:
+                return self.on_error(blob, error)
+            except Exception as failure:
+                _name(failure, blob)
+                raise
         finally:
             del error
 

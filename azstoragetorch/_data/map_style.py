@@ -118,6 +118,9 @@ class BlobDataset(Dataset[T_co]):
         access, loading = _prepare(credential, options, transform, prefetch, on_error)
         return cls(ListingSource(listing, access, allow_modified=allow_modified), loading)
 
+    def __repr__(self) -> str:
+        return f"<BlobDataset of {len(self)} blobs of {self._source.name}>"
+
     def __len__(self) -> int:
         return len(self._source)
 

@@ -69,6 +69,12 @@ class Schedule:
             tell(ranks, shard, source)
         return turn, (source.blob(index) for index in turn.indices())
 
+    @property
+    def source(self) -> str:
+        """What is read, in words."""
+        source = self._source
+        return source.name if isinstance(source, LazySource) else f"{len(source)} blobs of {source.name}"
+
     def rank_size(self) -> int:
         """Return how many samples this rank reads in an epoch.
 

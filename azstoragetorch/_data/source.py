@@ -85,9 +85,13 @@ class UrlSource:
 
     def _packed(self, urls: Iterable[str], shown: Callable[[bytes], object]) -> Iterable[TableChunk]:
         chunk = TableChunk()
-        for text in urls:
-            url = BlobUrl.parse(text)
-            check_credential(url, self._access.credential)
+        for number, text in enumerate(urls):
+            try:
+                url = BlobUrl.parse(text)
+                check_credential(url, self._access.credential)
+            except (TypeError, ValueError) as error:
+                error.add_note(f"of URL {number} of the dataset, counted from 0")
+                raise
             shown(f"{url}\n".encode())
             chunk.append(text, None, None, None)  # as written: how its SAS and name are encoded is part of the address
             if len(chunk) == CHUNK:

@@ -48,6 +48,8 @@ class Plan:
     ) -> Plan:
         """Return the plan that a user asks for by these arguments."""
         check_int("seed", seed, 0)
+        if not isinstance(shuffle, bool):
+            raise TypeError(f"shuffle must be True or False, not {type(shuffle).__name__}")
         given = check_ranks(sharding, rank, world_size)
         return cls(sharding, given, uneven, batch_size, seed if shuffle else None)
 
@@ -174,6 +176,6 @@ def tell(ranks: Ranks, shard: Shard, source: Source) -> None:
     if shard.uneven == "none" and (shard.count - shard.start) % shard.world:
         _logger.warning(
             "%d blobs do not divide by %d ranks, so some ranks read one sample more than others; collectives in the "
-            "training loop may wait for ever. Pass uneven='drop' or uneven='pad'",
+            "training loop may wait for ever. Pass uneven='drop' or uneven='pad' (and no on_error='skip')",
             *(shard.count - shard.start, shard.world),
         )

@@ -298,7 +298,7 @@ def test_blob_replaced_between_two_ranges_is_an_error(server: BlobServer, url: s
     """Half of one checkpoint and half of the next is the one thing that must never be loaded."""
     server.fault(on("GET", range=(5 * RANGE, 6 * RANGE)), Call(lambda: server.put("blob", other)))
 
-    with pytest.raises(BlobModifiedError, match="replaced since it was opened or listed") as caught:
+    with pytest.raises(BlobModifiedError, match="replaced or deleted since it was opened or listed") as caught:
         read_all(url)
     assert caught.value.status_code == 412
     assert isinstance(caught.value, ResourceModifiedError)

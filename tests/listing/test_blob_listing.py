@@ -90,6 +90,24 @@ def test_nothing_is_logged_where_nothing_is_archived(server: BlobServer, caplog:
     assert [record for record in caplog.records if record.name == "azstoragetorch.listing"] == []
 
 
+def test_listing_of_nothing_says_what_was_looked_for(server: BlobServer, caplog: pytest.LogCaptureFixture) -> None:
+    """A training loop over no samples ends at once and without an error; a mistyped prefix must be seen."""
+    filled(server)
+
+    assert len(build(server, "/train/")) == 0
+
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    wanted = f"{server.container_url} has no blob whose name starts with '/train/'; names do not start with a slash"
+    assert record.getMessage() == wanted
+
+
+def test_glob_of_another_type_is_refused() -> None:
+    """A list of patterns chose nothing, without a word."""
+    with pytest.raises(TypeError, match="glob must be a str, not list"):
+        listing_of(ROWS).filter(glob=["*.bin"])  # type: ignore[arg-type]
+
+
 def test_placeholders_of_directories_are_no_samples(server: BlobServer) -> None:
     """Accounts with a hierarchical namespace list them as empty blobs, which no decoder of images takes."""
     filled(server).put_directory("train")

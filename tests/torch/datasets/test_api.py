@@ -47,6 +47,23 @@ def blobs(server: BlobServer) -> BlobServer:
 
 
 @KINDS
+def test_wrong_url_among_many_is_found(blobs: BlobServer, kind: Any) -> None:
+    """The message cannot show a URL that may be a secret pasted in; its number in the list can be told."""
+    with pytest.raises(ValueError, match="must start with https") as caught:
+        kind.from_blob_urls([blobs.url("a"), blobs.url("b"), "s3://bucket/key"], credential=False)
+    assert caught.value.__notes__ == ["of URL 2 of the dataset, counted from 0"]
+
+
+@KINDS
+def test_repr_says_what_is_read(blobs: BlobServer, kind: Any) -> None:
+    """What a notebook shows."""
+    dataset = make(kind, blobs, prefix="train/")
+    assert repr(dataset) == f"<{kind.__name__} of {len(LISTED)} blobs of {blobs.container_url}>"
+    lazy = make(IterableBlobDataset, blobs, prefix="train/", lazy=True)
+    assert repr(lazy) == f"<IterableBlobDataset of {blobs.container_url}>"
+
+
+@KINDS
 def test_arguments_of_the_previous_release_work(blobs: BlobServer, kind: Any) -> None:
     """``prefix``, ``credential`` and ``transform``, by keyword, and the first argument by its name or position."""
     dataset = kind.from_container_url(blobs.container_url, prefix="train/", credential=False, transform=name_of)
