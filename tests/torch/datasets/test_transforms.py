@@ -142,7 +142,7 @@ def test_coroutine_transforms_that_read_more_do_not_wait_for_each_other(blobs: B
     """Their samples fill the memory, and each of them needs more of it: for an image's label, say."""
     for number in range(8):
         blobs.put_synthetic(f"large/{number}", 200 * KiB)
-    options = TransferOptions(memory_budget=MiB, range_size=64 * KiB)
+    options = TransferOptions(memory_budget=4 * MiB, range_size=64 * KiB)
     labels = make(BlobDataset, blobs, "urls", options=options)
     companion = make(BlobDataset, blobs, prefix="large/", options=options, prefetch=0, transform=lambda blob: blob)[0]
     arrived, all_there = 0, asyncio.Event()
@@ -150,7 +150,7 @@ def test_coroutine_transforms_that_read_more_do_not_wait_for_each_other(blobs: B
     async def transform(blob: Blob) -> int:
         nonlocal arrived
         arrived += 1
-        if arrived == 3:  # as many as fit
+        if arrived == 5:  # as many as fit
             all_there.set()
         await all_there.wait()
         async with companion.areader() as file:
