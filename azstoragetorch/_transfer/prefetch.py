@@ -20,78 +20,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
+from azstoragetorch._transfer.jobs import Deliver, Job, Outcome, Slot
 from azstoragetorch._transfer.memory import Lease, Memory
+from azstoragetorch._transfer.ramp import GLANCE, Ramp
 
 __all__ = ["Deliver", "Job", "Outcome", "Slot", "Window", "ahead"]
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome(Generic[T]):
-    """What became of one job."""
-
-    value: T | None = None
-    error: BaseException | None = None
-
-
-Deliver = Callable[[Outcome[T] | None], object]
-"""Receives outcomes on the loop, and ``None`` after the last; must not raise or wait."""
-
-
-class Job(Protocol[T_co]):
-    """One thing to do ahead."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of memory to account for before it starts."""
-
-    @property
-    def buffered(self) -> bool:
-        """Whether it wants a buffer of that size; otherwise it allocates the memory itself."""
-
-    async def run(self, slot: Slot) -> T_co:
-        """Do it. What it raises is delivered in its turn and ends the window."""
-
-
-class Slot:
-    """The place of one job in a window, and its memory."""
-
-    __slots__ = ("_number", "_window", "leases", "task")
-
-    def __init__(self, window: Window[Any], number: int, lease: Lease) -> None:
-        self._window = window
-        self._number = number
-        self.leases = [lease]
-        self.task: asyncio.Task[Any]
-
-    @property
-    def lease(self) -> Lease:
-        """The memory that was leased before the job started."""
-        return self.leases[0]
-
-    async def grow(self, size: int) -> None:
-        """Lease ``size`` bytes more, without a buffer, for a job that turned out larger."""
-        # Idle while it waits: the head is granted more than the limit only when no buffer is active, and it may be
-        # this job, or one like it, that holds what the head waits for.
-        self.settle()
-        self.leases.append(await self._window.admit_more(self._number, size))
-
-    def settle(self) -> None:
-        """Say that no request uses the memory any more: others may then be granted more than the limit."""
-        for lease in self.leases:
-            lease.settle()
-
-    def free(self) -> None:
-        """Give all memory back."""
-        for lease in self.leases:
-            lease.free()
 
 
 class Window(Generic[T]):
@@ -103,7 +42,7 @@ class Window(Generic[T]):
     :param depth: jobs that are started and whose results are not taken yet, at most.
     :param memory: the account of the running loop.
     :param limit: bytes of it that may be used.
-    :param share: bytes of it that jobs behind the head leave the rest of; ``limit`` if ``None``.
+    :param share: bytes of it that jobs behind the head may use, at first fewer, see `ramp`; ``limit`` if ``None``.
     """
 
     def __init__(
@@ -122,6 +61,7 @@ class Window(Generic[T]):
         self._memory = memory
         self._limit = limit
         self._share = limit if share is None else share
+        self._ramp = None if share is None else Ramp(share, depth)
         self._delivered: deque[Slot] = deque()
         """Ended, and not taken."""
         self._running: deque[Slot] = deque()
@@ -173,12 +113,34 @@ class Window(Generic[T]):
         memory, limit, share = self._memory, self._limit, self._share
         while number > self._taken:
             # Not while others need more: what they have to give back would go to jobs that will need more as well.
-            if not self._growing:
+            if not self._growing and self._allows(size):
                 lease = memory.try_take(size, share) if buffered else memory.try_reserve(size, share)
                 if lease is not None:
                     return lease
-            await _woken(self._starved)
+            await self._room()
         return await (memory.take(size, limit) if buffered else memory.reserve(size, limit))
+
+    def _allows(self, size: int) -> bool:
+        ramp = self._ramp
+        if ramp is None or ramp.is_small(size):
+            return True
+        held = sum(lease.size for slot in (*self._delivered, *self._running) for lease in slot.leases)
+        return held + size <= ramp.allowance
+
+    async def _room(self) -> None:
+        """Wait until there may be room, or reason to make more of it."""
+        look = None
+        if self._ramp is not None and self._ramp.grows:
+            look = asyncio.get_running_loop().call_later(GLANCE, self._look, self._ramp)
+        try:
+            await _woken(self._starved)
+        finally:
+            if look is not None:
+                look.cancel()
+
+    def _look(self, ramp: Ramp) -> None:
+        ramp.look(wanted=not self._delivered)
+        _wake(self._starved)
 
     async def admit_more(self, number: int, size: int) -> Lease:
         """Lease ``size`` bytes more, without a buffer, for job ``number``, before any other job begins."""

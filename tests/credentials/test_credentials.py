@@ -22,6 +22,11 @@ BLOCKS = TransferOptions(block_size=1000)
 CONTENT = bytes(range(256)) * 20
 
 
+def kind_of(value: object) -> str:
+    """Name a case: a repr with an address would be another name in each of several test processes."""
+    return value if isinstance(value, str) else type(value).__name__
+
+
 def url_with_sas(azurite: Azurite, container: str) -> Access:
     base, _, query = azurite.container_url(container).partition("?")
     return f"{base}/dir/a b.bin?{query}", None
@@ -154,7 +159,7 @@ class Trap:
         raise AssertionError("asked for a token")
 
 
-@pytest.mark.parametrize("credential", [AzureSasCredential("sig=other"), Trap(), None, False], ids=repr)
+@pytest.mark.parametrize("credential", [AzureSasCredential("sig=other"), Trap(), None, False], ids=kind_of)
 def test_sas_in_the_url_wins(server: BlobServer, credential: Any) -> None:
     """It names exactly what may be done with this blob, and is there because somebody wanted it used."""
     server.require_sas = {"sig": "own"}
@@ -182,7 +187,7 @@ def test_expired_sas_is_one_clear_error(server: BlobServer) -> None:
 
 
 @pytest.mark.parametrize("face", [BlobIO, AsyncBlobIO])
-@pytest.mark.parametrize("credential", ["key", b"key", 7, True, 0, object(), {"account_key": "x"}], ids=repr)
+@pytest.mark.parametrize("credential", ["key", b"key", 7, True, 0, object(), {"account_key": "x"}], ids=kind_of)
 def test_other_types_are_refused_at_construction(face: Any, credential: Any) -> None:
     """Not hours later, at the first checkpoint."""
     with pytest.raises(TypeError, match="credential must be"):
@@ -191,7 +196,7 @@ def test_other_types_are_refused_at_construction(face: Any, credential: Any) -> 
 
 @pytest.mark.parametrize("face", [BlobIO, AsyncBlobIO])
 @pytest.mark.parametrize("host", ["account.blob.core.windows.net", "10.0.0.1:10000/account", "127.0.0.1.example.com"])
-@pytest.mark.parametrize("credential", [None, Trap(), AzureNamedKeyCredential("a", "a2V5")], ids=repr)
+@pytest.mark.parametrize("credential", [None, Trap(), AzureNamedKeyCredential("a", "a2V5")], ids=kind_of)
 def test_tokens_and_keys_are_refused_over_plain_http(face: Any, host: str, credential: Any) -> None:
     """Everybody on the way could read them and use them for everything."""
     with pytest.raises(ValueError, match="never sent over plain http"):
@@ -199,7 +204,7 @@ def test_tokens_and_keys_are_refused_over_plain_http(face: Any, host: str, crede
 
 
 @pytest.mark.parametrize(
-    ("query", "credential"), [("?sig=x", None), ("", AzureSasCredential("sig=x")), ("", False)], ids=repr
+    ("query", "credential"), [("?sig=x", None), ("", AzureSasCredential("sig=x")), ("", False)], ids=kind_of
 )
 def test_limited_access_is_allowed_over_plain_http(query: str, credential: Any) -> None:
     """A SAS says itself whether it may be used without TLS (`spr=`); the service refuses it if not."""

@@ -364,7 +364,7 @@ def test_skipped_samples(blobs: BlobServer, prefetch: int, in_loop: bool, caplog
     assert (dataset.stats().samples, dataset.stats().skipped) == (19, 1)
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert record.name == "azstoragetorch.datasets"
-    assert f"skipped {blobs.url(LISTED[4])}: BlobNotFoundError" in record.getMessage()
+    assert f"skipped {blobs.url(LISTED[4])}: azstoragetorch.exceptions.BlobNotFoundError" in record.getMessage()
 
 
 def test_error_of_the_replacement_is_raised(blobs: BlobServer) -> None:
