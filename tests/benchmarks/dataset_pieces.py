@@ -7,6 +7,7 @@ the clock: 0.2.0 lists the container when an iterable dataset is iterated, this 
 
 from __future__ import annotations
 
+import logging
 import pickle
 import threading
 import time
@@ -154,6 +155,7 @@ def list_blobs(parameters: Parameters, figures: Figures) -> None:
     """List a container; what an event loop costs was paid before the clock. 0.2.0 has no listing."""
     from azstoragetorch.listing import BlobListing
 
+    logging.getLogger("azstoragetorch").setLevel(logging.ERROR)  # it would warn that there is nothing, as it should
     BlobListing.build(parameters.url, prefix="there is no such name", credential=False)
     with measured(figures):
         listing = BlobListing.build(parameters.url, credential=False)
