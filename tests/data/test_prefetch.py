@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from azstoragetorch._transfer.memory import Memory
 from azstoragetorch._transfer.prefetch import Outcome, Slot, Window, ahead
+from azstoragetorch._values.options import MiB
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -677,3 +678,29 @@ def test_windows_that_share_memory_never_stop_each_other(
         await nothing_left(memory)
 
     run_quietly(main())
+
+
+async def test_large_jobs_are_more_at_a_time_while_the_loop_has_nothing_to_do() -> None:
+    """Two samples of 4 MiB on their way would leave a link with a latency idle."""
+    memory, running, most = Memory(), 0, 0
+
+    class Waiting:
+        size = 4 * MiB
+        buffered = False
+
+        async def run(self, slot: Slot) -> int:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(0.1)
+            running -= 1
+            return most
+
+    jobs = ahead((Waiting() for _ in range(32)), depth=32, memory=memory, limit=192 * MiB, share=96 * MiB)
+    async with contextlib.aclosing(jobs):
+        first = [await anext(jobs)]
+        rest = [result async for result in jobs]
+
+    assert len(first + rest) == 32
+    assert 8 <= most <= 24
+    assert memory.used == 0
