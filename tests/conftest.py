@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import pytest
 import trustme
+from blockbuster import blockbuster_ctx
 
 from tests.blobserver import BlobServer
 
@@ -71,3 +72,15 @@ def tls_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
 def tls_server(tls_files: TlsFiles) -> Iterator[TlsBlobServer]:
     """A fresh blob server over https; its ``ca_file`` is what a client has to trust."""
     yield from _checked(TlsBlobServer(tls_files))
+
+
+@pytest.fixture
+def no_blocking_call() -> Iterator[None]:
+    """Fail a test when the package blocks the thread of the event loop.
+
+    Only calls with a frame of the package count: the tests themselves talk to a server in the same process.
+    """
+    with blockbuster_ctx("azstoragetorch") as blocking:
+        # What an earlier test of this process left, such as a semaphore, may be collected at any moment.
+        blocking.functions["os.write"].can_block_in("multiprocessing/resource_tracker.py", {"_check_alive", "_send"})
+        yield

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 
 import pytest
-from blockbuster import blockbuster_ctx
 
 from azstoragetorch._azure import container as container_module
 from azstoragetorch._azure import retry
@@ -68,12 +67,7 @@ STRANGE = sorted(
     ]
 )
 
-
-@pytest.fixture(autouse=True)
-def no_blocking_call() -> Iterator[None]:
-    """Fail a test when the package blocks the thread of the event loop."""
-    with blockbuster_ctx("azstoragetorch"):
-        yield
+pytestmark = pytest.mark.usefixtures("no_blocking_call")
 
 
 @pytest.fixture

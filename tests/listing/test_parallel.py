@@ -8,7 +8,6 @@ import random
 from collections.abc import Callable, Iterator
 
 import pytest
-from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,12 +24,7 @@ from tests.blobserver.wire import Request
 
 RANGES = 4
 
-
-@pytest.fixture(autouse=True)
-def no_blocking_call() -> Iterator[None]:
-    """Fail a test when the package blocks the thread of the event loop."""
-    with blockbuster_ctx("azstoragetorch"):
-        yield
+pytestmark = pytest.mark.usefixtures("no_blocking_call")
 
 
 async def listed(
