@@ -243,6 +243,7 @@ def test_fork_while_another_thread_holds_the_lock_leaves_the_child_free(tmp_path
 
 def test_nothing_is_left_when_it_is_collected() -> None:
     """A dataset built a hundred times in a notebook must not use up the descriptors."""
+    gc.collect()  # what earlier tests left
     before = len(os.listdir("/proc/self/fd"))
     parts = []
     for i in range(50):
