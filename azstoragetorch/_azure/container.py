@@ -7,17 +7,14 @@ The requests go through the lean pipeline of reads; the pages are parsed in a th
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from urllib.parse import quote
 
-from azure.core.pipeline.transport import HttpRequest
-
 from azstoragetorch._azure.credentials import Credential
 from azstoragetorch._azure.errors import FailedAttempt, Failure, Kind, status_failure, unusable
 from azstoragetorch._azure.list_page import parse_page
-from azstoragetorch._azure.ranged_get import API_VERSION, ERROR_BODY, USER_AGENT
+from azstoragetorch._azure.ranged_get import API_VERSION, ERROR_BODY, lean_get, let_go
 from azstoragetorch._azure.retry import persist
 from azstoragetorch._azure.session import Account, Session
 from azstoragetorch._values.chunk import ListPage
@@ -101,13 +98,8 @@ class AzureContainer:
 
     async def _body(self, url: str, version: str) -> list[bytes]:
         """Ask once and return the answer's body as it came."""
-        request = HttpRequest("GET", url)
-        request.headers["x-ms-version"] = version
-        request.headers["x-ms-client-request-id"] = str(uuid.uuid4())
-        request.headers["User-Agent"] = USER_AGENT
-        request.headers["Accept-Encoding"] = "identity"  # aiohttp offers gzip by itself; a proxy might take it up
         self.stats.requests += 1
-        response = (await self._account.reads.run(request, stream=True)).http_response
+        response = (await self._account.reads.run(lean_get(url, version), stream=True)).http_response
         answer = response.internal_response
         clock = asyncio.get_running_loop().time
         since, received, size, pieces = clock(), 0, 0, []
@@ -132,11 +124,7 @@ class AzureContainer:
                 raise FailedAttempt(_refusal(response.status_code, response.headers))
             return pieces
         finally:
-            # Back to the pool only when every byte of the answer was read; anything else ends the connection.
-            if answer.content.at_eof():
-                answer.release()
-            else:
-                answer.close()
+            let_go(answer)
 
 
 def _refusal(status: int, headers: Mapping[str, str]) -> Failure:

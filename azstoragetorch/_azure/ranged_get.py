@@ -24,7 +24,7 @@ from azstoragetorch._values.stats import TransferStats
 from azstoragetorch._values.version import BlobVersion, RangeRead
 from azstoragetorch.exceptions import BlobTimeoutError
 
-__all__ = ["API_VERSION", "USER_AGENT", "RangedGet"]
+__all__ = ["API_VERSION", "ERROR_BODY", "USER_AGENT", "RangedGet", "lean_get", "let_go"]
 
 API_VERSION = "2021-12-02"
 """Version of the service's protocol: has all that is used here, and older than any cloud or emulator in use."""
@@ -67,12 +67,8 @@ class RangedGet:
         """Ask for what is missing and take the body in place."""
         view = self._view
         start = self._offset + self.filled
-        request = HttpRequest("GET", self._url)
+        request = lean_get(self._url)
         request.headers["Range"] = f"bytes={start}-{self._offset + len(view) - 1}"
-        request.headers["x-ms-version"] = API_VERSION
-        request.headers["x-ms-client-request-id"] = str(uuid.uuid4())
-        request.headers["User-Agent"] = USER_AGENT
-        request.headers["Accept-Encoding"] = "identity"  # aiohttp offers gzip by itself; a proxy might take it up
         if self._etag is not None:
             request.headers["If-Match"] = self._etag
         self._stats.requests += 1
@@ -92,11 +88,7 @@ class RangedGet:
             await self._take(answer.content.iter_any(), stop - self._offset)
             return RangeRead(self.filled, blob_version)
         finally:
-            # Back to the pool only when every byte of the answer was read; anything else ends the connection.
-            if answer.content.at_eof():
-                answer.release()
-            else:
-                answer.close()
+            let_go(answer)
 
     async def _take(self, chunks: AsyncIterator[bytes], end: int) -> None:
         """Copy the body into the view, up to its byte ``end``."""
@@ -160,6 +152,24 @@ class RangedGet:
         if self._version is not None and self._version.size != total:
             raise unusable(f"the blob's size changed from {self._version.size} to {total} under one ETag")
         return BlobVersion(total, etag), stop
+
+
+def lean_get(url: str, version: str = API_VERSION) -> HttpRequest:
+    """Return a GET with what every one of them carries, for the pipeline without policies."""
+    request = HttpRequest("GET", url)
+    request.headers["x-ms-version"] = version
+    request.headers["x-ms-client-request-id"] = str(uuid.uuid4())
+    request.headers["User-Agent"] = USER_AGENT
+    request.headers["Accept-Encoding"] = "identity"  # aiohttp offers gzip by itself; a proxy might take it up
+    return request
+
+
+def let_go(answer: Any) -> None:
+    """End the use of a connection: back to the pool only when every byte of the answer was read, else it is closed."""
+    if answer.content.at_eof():
+        answer.release()
+    else:
+        answer.close()
 
 
 async def _drain(body: Any) -> None:

@@ -112,17 +112,11 @@ class Memory:
 
     def try_take(self, size: int, limit: int) -> Lease | None:
         """Lease ``size`` bytes if that fits ``limit`` and nobody waits, else return ``None``."""
-        if self._waiters or self.used + size > limit:
-            return None
-        self._enter(size)
-        return self._lease(size, limit)
+        return self._lease(size, limit) if self._try_enter(size, limit) else None
 
     def try_reserve(self, size: int, limit: int) -> Lease | None:
         """Like :meth:`try_take` for ``size`` bytes that somebody else allocates: the lease has no buffer."""
-        if self._waiters or self.used + size > limit:
-            return None
-        self._enter(size)
-        return Lease(self, size, bytearray())
+        return Lease(self, size, bytearray()) if self._try_enter(size, limit) else None
 
     async def reserve(self, size: int, limit: int) -> Lease:
         """Like :meth:`take` for ``size`` bytes that somebody else allocates: the lease has no buffer."""
@@ -152,6 +146,13 @@ class Memory:
                 raise
         else:
             self._enter(size)
+
+    def _try_enter(self, size: int, limit: int) -> bool:
+        """Enter ``size`` bytes as active if they fit and nobody waits; return whether that was done."""
+        fits = not self._waiters and self.used + size <= limit
+        if fits:
+            self._enter(size)
+        return fits
 
     def _enter(self, size: int) -> None:
         self._account(size)

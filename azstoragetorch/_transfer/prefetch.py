@@ -95,13 +95,9 @@ class Window(Generic[T]):
 
     def abandon(self) -> None:
         """Cancel what runs and deliver nothing more; the memory of a job is freed when its task has ended."""
-        self._over = True
         while self._delivered:
             self._delivered.popleft().free()
-        self._filler.cancel()
-        for slot in self._running:
-            slot.task.cancel()
-        self._drop_ended()
+        self._stop()
 
     async def aclose(self) -> None:
         """Abandon the window and wait until every task of it has ended."""
@@ -215,12 +211,16 @@ class Window(Generic[T]):
 
     def _finish(self, outcome: Outcome[T] | None) -> None:
         """Deliver the last outcome; what was delivered before it can still be taken."""
+        self._stop()
+        self._deliver(outcome)
+
+    def _stop(self) -> None:
+        """Cancel what runs, and let go what nobody will take."""
         self._over = True
         self._filler.cancel()
         for slot in self._running:
             slot.task.cancel()
         self._drop_ended()
-        self._deliver(outcome)
 
 
 _live: set[Window[Any]] = set()
