@@ -22,9 +22,13 @@ from typing import Any
 from azstoragetorch._bridge.executor import DaemonExecutor
 from azstoragetorch._values.graveyard import bury
 
-__all__ = ["Call", "LoopThread"]
+__all__ = ["LOOK_SECONDS", "Call", "LoopThread"]
 
 _log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.5
+"""How often a waiting thread wakes for a moment. A signal that arrives between Python's last look for one and the start
+of the wait interrupts neither: without this Ctrl-C would be noticed when the operation ends, or never."""
 
 PARK_SECONDS = 0.1  # an idle loop parks in 0.05 ms; one that is busy for longer than this is forked as it is
 
@@ -37,7 +41,7 @@ class Call:
     Lighter than `concurrent.futures.Future`: no condition variable, no callbacks, one raw lock.
     """
 
-    __slots__ = ("_args", "_context", "_func", "_task", "_thread", "_unwanted", "ended", "error", "result", "waiter")
+    __slots__ = ("_args", "_context", "_func", "_task", "_thread", "_unwanted", "_waiter", "ended", "error", "result")
 
     def __init__(
         self, thread: LoopThread, func: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]
@@ -51,8 +55,20 @@ class Call:
         self.result: Any = None
         self.error: BaseException | None = None
         self.ended = False
-        self.waiter = threading.Lock()
-        self.waiter.acquire()
+        self._waiter = threading.Lock()
+        self._waiter.acquire()
+
+    def wait(self) -> None:
+        """Wait until the call has ended; what a signal handler raises meanwhile comes out of here."""
+        while not self._waiter.acquire(timeout=LOOK_SECONDS):
+            pass
+
+    def end(self, error: BaseException | None) -> None:
+        """Say how it ended and release whoever waits."""
+        self.error = error
+        # Ended is set first: a waiter that is interrupted neither misses the end nor waits for it twice.
+        self.ended = True
+        self._waiter.release()
 
     def start(self) -> None:
         """Create the task (on the loop)."""
@@ -177,9 +193,7 @@ class LoopThread:
             self.pending.remove(call)
         except KeyError:
             return
-        call.error = error
-        call.ended = True
-        call.waiter.release()
+        call.end(error)
 
     def abandon(self, reason: str) -> None:
         """Release every waiter with a `RuntimeError`, whatever becomes of the tasks."""

@@ -54,14 +54,13 @@ def run(func: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts) -> T:
     thread.pending.add(pending)
     try:
         thread.submit(pending)
-        pending.waiter.acquire()
+        pending.wait()
     except BaseException as error:  # raised again below, once the task has ended
         interrupt = error
-        # Ended is set before the waiter is released, so this neither misses the end nor waits for it twice.
         while not pending.ended:
             try:
                 thread.cancel(pending)
-                pending.waiter.acquire()
+                pending.wait()
             except BaseException as later:  # kept or dropped, never obeyed before the end
                 # The first interrupt counts, unless a real one (Ctrl-C) follows an alarm handler's exception.
                 if isinstance(interrupt, Exception):

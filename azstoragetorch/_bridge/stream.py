@@ -13,15 +13,13 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
 
 from azstoragetorch._bridge.fork import generation
+from azstoragetorch._bridge.loop_thread import LOOK_SECONDS
 from azstoragetorch._bridge.process import end_daemon_at_exit, run
 from azstoragetorch._transfer.prefetch import Deliver, Outcome
 
 __all__ = ["Stream"]
 
 T = TypeVar("T")
-
-LOOK_SECONDS = 5.0
-"""How often a waiting thread looks whether the loop still exists."""
 
 
 class Ahead(Protocol):
