@@ -6,6 +6,8 @@
     azstoragetorch.listing      BlobListing, what is in a container
     azstoragetorch.exceptions   every error
 
+``azstoragetorch.stats()`` counts what the process sent and received.
+
 Importing this package loads neither torch nor azure; the names below are loaded when they are first used.
 """
 
@@ -17,22 +19,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from azstoragetorch._values.options import TransferOptions
     from azstoragetorch._values.stats import DatasetStats, TransferStats
+    from azstoragetorch._values.stats import process_stats as stats
 
-__all__ = ["DatasetStats", "TransferOptions", "TransferStats", "__version__"]
+__all__ = ["DatasetStats", "TransferOptions", "TransferStats", "__version__", "stats"]
 
 __version__ = "1.0.0.dev0"  # the build reads it from here
 
 _HOMES = {
-    "DatasetStats": "azstoragetorch._values.stats",
-    "TransferOptions": "azstoragetorch._values.options",
-    "TransferStats": "azstoragetorch._values.stats",
+    "DatasetStats": ("azstoragetorch._values.stats", "DatasetStats"),
+    "TransferOptions": ("azstoragetorch._values.options", "TransferOptions"),
+    "TransferStats": ("azstoragetorch._values.stats", "TransferStats"),
+    "stats": ("azstoragetorch._values.stats", "process_stats"),
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    module, attribute = _HOMES[name]
+    value = getattr(importlib.import_module(module), attribute)
     globals()[name] = value  # the next use does not come here
     return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import NoReturn, Self
 
 from azstoragetorch._azure.blob import AzureBlob
@@ -14,7 +15,7 @@ from azstoragetorch._transfer.file import BlobFile, Mode, drive
 from azstoragetorch._values.options import TransferOptions
 from azstoragetorch._values.stats import TransferStats
 from azstoragetorch._values.url import BlobUrl
-from azstoragetorch.exceptions import BlobFileForkedError
+from azstoragetorch.exceptions import BlobFileForkedError, redact
 
 __all__ = ["FileFace", "Mode", "abandon", "blob_file", "checked_options"]
 
@@ -27,7 +28,7 @@ def blob_file(blob_url: str, mode: Mode, credential: Credential, options: Transf
         version is opened for writing, or a token or key would be sent over plain http to another machine.
     """
     if mode not in ("rb", "wb", "xb"):
-        raise ValueError(f"mode must be 'rb', 'wb' or 'xb', not {mode!r}")
+        raise ValueError(f"mode must be 'rb', 'wb' or 'xb', not {redact(repr(mode))}")  # a URL may be in its place
     url = BlobUrl.parse(blob_url)
     if mode != "rb":
         url.require_writable()
@@ -144,8 +145,11 @@ class FileFace:
         return not self._file.writable
 
     def stats(self) -> TransferStats:
-        """Return the file's counters of requests, bytes and retries; they go on counting."""
-        return self._file.stats
+        """Return the file's counters as they are now; also after it was closed.
+
+        A file that a dataset's blob opened shares the counters of the dataset.
+        """
+        return replace(self._file.stats)
 
 
 _abandoned: set[asyncio.Task[None]] = set()

@@ -138,7 +138,10 @@ class AsyncBlobIO(FileFace):
 
         :raises FatalBlobIOWriteError: if a block could not be uploaded; nothing was committed.
         :raises CommitOutcomeUnknownError: if the service did not say whether it committed.
+        :raises BlobModifiedError: if another writer committed first; nothing was committed.
         :raises BlobServiceError: if the service refused to commit, as one of its subclasses.
+        :raises BlobRequestError: if there was no connection to commit by.
+        :raises BlobResponseError: if the commit was not answered and the service, asked again, has not got it.
         """
         if self._forked and (self.closed or self.mode == "rb"):
             self._file.closed = True  # a copy of the parent's file, whose transfers go on; there is nothing to commit
@@ -176,7 +179,7 @@ class AsyncBlobIO(FileFace):
 
     def __del__(self) -> None:
         file = getattr(self, "_file", None)
-        if file is None or file.closed or self._forked:
+        if file is None or file.released or self._forked:
             return
         loop = file.loop
         if loop is not None and not loop.is_closed():
@@ -184,7 +187,8 @@ class AsyncBlobIO(FileFace):
             # left unawaited if the loop stops first.
             with contextlib.suppress(RuntimeError):  # it closed meanwhile
                 loop.call_soon_threadsafe(abandon, file)
-        file.warn_uncommitted("collected")
+        if not file.closed:
+            file.warn_uncommitted("collected")
 
     @property
     def _turn(self) -> asyncio.Lock | contextlib.nullcontext[None]:

@@ -247,6 +247,7 @@ class BlobModifiedError(BlobServiceError, ResourceModifiedError):
     """The blob was replaced, or deleted, since it was opened or since its dataset listed it.
 
     Open it again, or make the listing again, to read the new content; ``allow_modified=True`` lets a dataset read on.
+    A writer raises it when another writer committed first, which discards its blocks: the blob holds the other content.
     """
 
 

@@ -55,7 +55,11 @@ class BlobIO(FileFace, _BinaryFile):
 
     def _take(self, file: BlobFile) -> None:
         super()._take(file)
-        self._turns = contextlib.nullcontext() if file.held else _Turns(file.name)
+        # Reentrant, because a signal handler runs in the middle of an operation of its own thread and would wait for
+        # ever; `_drive` refuses it there. Python's own lock and nothing around it: Ctrl-C may come behind any
+        # instruction of Python code, of an __exit__ too, and a lock that stays locked makes the file useless.
+        self._turns = contextlib.nullcontext() if file.held else threading.RLock()
+        self._busy = False
         if file.mode != "rb":
             _writers.add(self)
 
@@ -178,7 +182,10 @@ class BlobIO(FileFace, _BinaryFile):
 
         :raises FatalBlobIOWriteError: if a block could not be uploaded; nothing was committed.
         :raises CommitOutcomeUnknownError: if the service did not say whether it committed.
+        :raises BlobModifiedError: if another writer committed first; nothing was committed.
         :raises BlobServiceError: if the service refused to commit, as one of its subclasses.
+        :raises BlobRequestError: if there was no connection to commit by.
+        :raises BlobResponseError: if the commit was not answered and the service, asked again, has not got it.
         """
         if (self._forked and self.closed) or (self.mode == "rb" and (self._forked or _exiting)):
             # There is nothing to commit. In a child it is a copy of the parent's file, whose transfers go on; at exit,
@@ -219,11 +226,12 @@ class BlobIO(FileFace, _BinaryFile):
     def __del__(self) -> None:
         # Not io.IOBase's finalizer, which closes: a partial blob would be published.
         file = getattr(self, "_file", None)
-        if file is None or file.closed or self._forked:
+        if file is None or file.released or self._forked:
             return
         if file.loop is not None:
             call(abandon, file)
-        file.warn_uncommitted("collected")
+        if not file.closed:
+            file.warn_uncommitted("collected")
 
     @property
     def _reading(self) -> ReadCursor | HeldCursor:
@@ -234,14 +242,21 @@ class BlobIO(FileFace, _BinaryFile):
         return self._file.writing
 
     @property
-    def _turn(self) -> _Turns | contextlib.nullcontext[None]:
+    def _turn(self) -> contextlib.AbstractContextManager[object]:
         """What lets operations in one by one."""
         # Before the lock: a thread of the parent may have held it at the fork, and nobody here would release it.
         self._refuse_after_fork()
         return self._turns
 
     def _drive(self, steps: Steps[_T]) -> _T:
-        """Run each step of an operation on the event-loop thread."""
+        """Run each step of an operation on the event-loop thread.
+
+        :raises RuntimeError: if this thread is in the middle of another one. Python's own files refuse that, too: a
+            ``close`` in a signal handler would commit half of what is being written.
+        """
+        if self._busy:
+            raise RuntimeError(f"reentrant call: another operation on {self.name} is under way in this thread")
+        self._busy = not self._file.held  # those have no lock, and may be used by several threads at once
         try:
             step = next(steps)
             while True:
@@ -255,36 +270,11 @@ class BlobIO(FileFace, _BinaryFile):
                     step = steps.send(result)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
-
-
-class _Turns:
-    """Lets the operations of one file in one by one.
-
-    Reentrant, because a signal handler runs in the middle of an operation of its own thread and would wait for ever;
-    but it is refused there, as Python's own files do: a ``close`` in the middle of a ``write`` would commit half of it.
-    """
-
-    __slots__ = ("_busy", "_lock", "_name")
-
-    def __init__(self, name: str) -> None:
-        self._lock = threading.RLock()
-        self._busy = False
-        self._name = name
-
-    def __enter__(self) -> None:
-        try:
-            self._lock.acquire()
-            if self._busy:
-                raise RuntimeError(f"reentrant call: another operation on {self._name} is under way in this thread")
-            self._busy = True
-        except BaseException:  # Ctrl-C may come right behind the acquisition
-            with contextlib.suppress(RuntimeError):  # not acquired
-                self._lock.release()
+        except BaseException:
+            steps.close()  # Ctrl-C may come between two steps; the operation has to know before anybody catches it
             raise
-
-    def __exit__(self, *details: object) -> None:
-        self._busy = False
-        self._lock.release()
+        finally:
+            self._busy = False
 
 
 _writers: weakref.WeakSet[BlobIO] = weakref.WeakSet()
@@ -299,5 +289,5 @@ def _abandon_writers() -> None:
     for writer in list(_writers):
         file = writer._file
         if not file.closed and not writer._forked:
-            file.closed = True
+            file.closed = file.released = True  # the loop ends what it transfers
             file.warn_uncommitted("left open at exit")

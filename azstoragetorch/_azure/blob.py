@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from azure.core import MatchConditions
@@ -10,32 +13,57 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob import BlobBlock
 from azure.storage.blob.aio import BlobClient
 
-from azstoragetorch._azure.body import Slices, checksum_headers
+from azstoragetorch._azure.body import Slices
+from azstoragetorch._azure.checksum import MD5, checksum_headers, checksum_wanted
 from azstoragetorch._azure.credentials import Credential
 from azstoragetorch._azure.errors import Failure
 from azstoragetorch._azure.ranged_get import RangedGet
+from azstoragetorch._azure.refusal import explained
 from azstoragetorch._azure.retry import persist
 from azstoragetorch._azure.session import Account, Session
+from azstoragetorch._azure.tracing import in_span
 from azstoragetorch._values.options import TransferOptions
-from azstoragetorch._values.stats import TransferStats
+from azstoragetorch._values.sas import Need
+from azstoragetorch._values.stats import TransferStats, count_bytes
 from azstoragetorch._values.url import BlobUrl
 from azstoragetorch._values.version import BlobVersion, RangeRead
-from azstoragetorch.exceptions import AZStorageTorchError, BlobExistsError, CommitOutcomeUnknownError
+from azstoragetorch.exceptions import (
+    AZStorageTorchError,
+    BlobNotFoundError,
+    BlobTimeoutError,
+    CommitOutcomeUnknownError,
+)
 
 __all__ = ["AzureBlob"]
 
 _T = TypeVar("_T")
 
+_SPANS = {
+    "reading": "azstoragetorch.get_blob",
+    "staging a block of": "azstoragetorch.put_block",
+    "writing": "azstoragetorch.put_blob",
+    "committing": "azstoragetorch.put_block_list",
+    "asking what was committed to": "azstoragetorch.get_block_list",
+    "asking what was written to": "azstoragetorch.get_blob_properties",
+    "looking for": "azstoragetorch.get_blob_properties",
+}
+"""Names of spans: the service's names of these operations."""
+
+_WRITES = frozenset({"staging a block of", "writing", "committing"})
+
 
 class AzureBlob:
     """:class:`azstoragetorch._transfer.remote.RemoteBlob` over the SDK's public API."""
 
-    def __init__(self, url: BlobUrl, account: Account, options: TransferOptions, stats: TransferStats) -> None:
+    def __init__(
+        self, url: BlobUrl, account: Account, options: TransferOptions, stats: TransferStats, *, traced: bool
+    ) -> None:
         self.name = str(url)
         self.stats = stats
         self._url = url
         self._account = account
         self._options = options
+        self._traced = traced
         self._client: BlobClient | None = None
 
     @classmethod
@@ -44,7 +72,8 @@ class AzureBlob:
     ) -> AzureBlob:
         """Return the blob over the session of the running loop; sends nothing."""
         session = await Session.current()
-        return cls(url, await session.account(url, credential, options), options, stats)
+        account = await session.account(url, credential, options)
+        return cls(url, account, options, stats, traced=session.tracing.look())
 
     async def read_into(
         self,
@@ -55,9 +84,10 @@ class AzureBlob:
         opened: Callable[[BlobVersion], None] | None = None,
     ) -> RangeRead:
         """Fill ``view`` from byte ``offset``; a cut body goes on at the byte that is missing."""
-        read = RangedGet(
-            self._account.reads, self._url.request_url, view, offset, etag, opened, self._options, self.stats
-        )
+        account, options = self._account, self._options
+        checksums = account.checksums if options.verify == "range" else None
+        pipeline = account.traced_reads if self._traced else account.reads
+        read = RangedGet(pipeline, self._url.request_url, view, offset, etag, opened, checksums, options, self.stats)
         return await self._persist(read.attempt, "reading", progress=lambda: read.filled)
 
     async def stage(self, block_id: str, content: memoryview) -> bool:
@@ -68,13 +98,12 @@ class AzureBlob:
         async def attempt() -> None:
             nonlocal attempts
             attempts += 1
-            self.stats.requests += 1
             await self._sdk.stage_block(
                 block_id, cast(Any, Slices(content)), length=len(content), headers=dict(headers)
             )
 
         await self._persist(attempt, "staging a block of")
-        self.stats.bytes += len(content)
+        count_bytes(self.stats, len(content))
         return attempts == 1
 
     async def put(self, content: memoryview) -> None:
@@ -84,7 +113,6 @@ class AzureBlob:
         unanswered = _Unanswered(self._account)
 
         async def attempt() -> None:
-            self.stats.requests += 1
             await self._sdk.upload_blob(body, length=len(body), overwrite=True, headers=dict(headers))
 
         refusal: AZStorageTorchError | None = None
@@ -92,20 +120,31 @@ class AzureBlob:
             await self._persist(attempt, "writing", failed=unanswered.note)
         except AZStorageTorchError as error:
             refusal = error
-        if refusal is None:
-            self.stats.bytes += len(body)
-        elif unanswered.any:
-            raise self._unknown("writing", None) from refusal
-        else:
-            raise refusal
+        if refusal is not None:
+            if not unanswered.any:
+                raise refusal
+            silence: AZStorageTorchError | None = None
+            stands: bool | None = None
+            digest = headers.get(MD5) or (await checksum_headers(content, "md5", secure=False))[MD5]
+            try:
+                stands = await self._persist(partial(self._holds, len(body), digest), "asking what was written to")
+            except AZStorageTorchError as error:
+                silence = error
+            if stands is None:
+                raise self._unknown("writing", silence) from refusal
+            if not stands:
+                raise refusal
+        count_bytes(self.stats, len(body))
 
     async def commit(self, block_ids: Sequence[str], *, create_only: bool) -> None:
         """Put Block List, and where its answer does not tell, Get Block List to see whose content the blob holds."""
         unanswered = _Unanswered(self._account)
         options: dict[str, Any] = {"match_condition": MatchConditions.IfMissing} if create_only else {}
+        # One bit in the list is enough to put one block in another's place, and the service would not see it. The SDK
+        # writes the list, so only it can compute the sum: always MD5, whatever the blocks have.
+        options["validate_content"] = checksum_wanted(self._options.checksum, secure=self._secure)
 
         async def attempt() -> None:
-            self.stats.requests += 1
             await self._sdk.commit_block_list([BlobBlock(block_id) for block_id in block_ids], **options)
 
         refusal: AZStorageTorchError | None = None
@@ -115,9 +154,10 @@ class AzureBlob:
             refusal = error
         if refusal is None:
             return
-        # aiohttp itself sends a PUT a second time on a connection that was reset, so a first 409 or 400 may be the
-        # answer to a commit that won. Ids are unique to one writer: the committed list proves whose content stands.
-        doubtful = isinstance(refusal, BlobExistsError) or getattr(refusal, "status_code", 0) == 400
+        # aiohttp itself sends a PUT a second time on a connection that was reset, so a first 409 (exists, must not be
+        # changed), 412 (leased) or 400 (blocks replaced since) may be the answer to a commit that won. Ids are unique
+        # to one writer: the committed list proves whose content stands.
+        doubtful = getattr(refusal, "status_code", None) in (400, 409, 412)
         if not doubtful and not unanswered.any:
             raise refusal
         silence: AZStorageTorchError | None = None
@@ -137,10 +177,12 @@ class AzureBlob:
         """Get Blob Properties."""
 
         async def attempt() -> bool:
-            self.stats.requests += 1
             return bool(await self._sdk.exists())
 
-        return await self._persist(attempt, "looking for")
+        try:
+            return await self._persist(attempt, "looking for")
+        except BlobNotFoundError:  # said by something that is not the service, so not by the SDK
+            return False
 
     def _unknown(self, doing: str, silence: AZStorageTorchError | None) -> CommitOutcomeUnknownError:
         reason = f" ({silence})" if silence is not None else ""
@@ -149,8 +191,18 @@ class AzureBlob:
             f"either its previous or the new content, whole. Read it before writing again"
         )
 
+    async def _holds(self, size: int, md5: str) -> bool | None:
+        """Whether the blob's content has this size and checksum; ``None`` where the service keeps no checksum."""
+        try:
+            properties = await self._sdk.get_blob_properties()
+        except ResourceNotFoundError:
+            return False
+        kept = properties.content_settings.content_md5
+        if properties.size != size:
+            return False
+        return None if kept is None else base64.b64encode(kept).decode() == md5
+
     async def _committed_ids(self) -> list[str]:
-        self.stats.requests += 1
         try:
             committed, _ = await self._sdk.get_block_list("committed")
         except ResourceNotFoundError:
@@ -170,17 +222,42 @@ class AzureBlob:
         progress: Callable[[], int] = lambda: 0,
         failed: Callable[[Failure], None] | None = None,
     ) -> _T:
-        return await persist(
+        operation = partial(
+            persist,
             attempt,
             doing=f"{doing} {self.name}",
             options=self._options,
             stats=self.stats,
+            pace=self._account.pace,
             progress=progress,
             failed=failed,
+            explain=lambda failure: self._explained(failure, writing=doing in _WRITES),
         )
+        # What goes through the SDK always comes by its tracing, which looks for itself; a read is too small for that.
+        return await (in_span(_SPANS[doing], operation) if self._traced or doing != "reading" else operation())
+
+    async def _explained(self, failure: Failure, *, writing: bool) -> Failure:
+        version, snapshot = self._url.version_id is not None, self._url.snapshot is not None
+        need = Need("w" if writing else "r", secure=self._secure, snapshot=snapshot, version=version)
+        return await explained(failure, self._account.transport.authentication, need)
 
     async def _checksum(self, content: memoryview) -> dict[str, str]:
-        return await checksum_headers(content, self._options.checksum, secure=self._url.scheme == "https")
+        deadline = self._options.deadline
+        timeout = asyncio.timeout(deadline)
+        try:
+            async with timeout:
+                return await checksum_headers(content, self._options.checksum, secure=self._secure)
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+        raise BlobTimeoutError(
+            f"writing {self.name}: no thread of the event loop's executor was free to compute a checksum within the "
+            f"deadline of {deadline:g} s"
+        )
+
+    @property
+    def _secure(self) -> bool:
+        return self._url.scheme == "https"
 
 
 class _Unanswered:
@@ -188,7 +265,11 @@ class _Unanswered:
 
     def __init__(self, account: Account) -> None:
         self.any = False
-        self._account = account
+        self._transport = account.transport
+        self._begun = account.transport.begun
 
     def note(self, failure: Failure) -> None:
-        self.any = self.any or failure.ambiguous or (failure.unconnected and self._account.transport.answered)
+        # Without a connection this time there may have been one before: on one that was used and is reset, the HTTP
+        # client asks once more by itself. Others' requests are counted as well, which errs on the side of doubt.
+        if self._transport.begun > self._begun:
+            self.any = self.any or failure.ambiguous or failure.unconnected

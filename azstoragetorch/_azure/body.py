@@ -1,21 +1,15 @@
-"""What a request carries, and the checksum the service verifies it by."""
+"""What a request carries."""
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import hashlib
 from collections.abc import AsyncIterator
 
-from azstoragetorch._values.options import Checksum, KiB
+from azstoragetorch._values.options import KiB
 
-__all__ = ["SLICE", "Slices", "checksum_headers"]
+__all__ = ["SLICE", "Slices"]
 
 SLICE = 256 * KiB
 """Bytes handed to a connection at once: one TLS write, and 2.3 times cheaper than one ``bytes`` of 8 MiB."""
-
-HASH_INLINE = 64 * KiB
-"""Content up to this is hashed on the loop (0.1 ms); more in a thread."""
 
 
 class Slices:
@@ -54,28 +48,3 @@ class _SliceIterator:
         self._sent += len(part)
         self._body.taken += len(part)
         return part
-
-
-async def checksum_headers(content: memoryview, kind: Checksum, *, secure: bool) -> dict[str, str]:
-    """Return the header that makes the service verify ``content``.
-
-    :param secure: whether the connection authenticates every byte already, so that ``"auto"`` adds nothing.
-    """
-    if kind == "none" or (kind == "auto" and secure):
-        return {}
-    compute = _crc64 if kind == "crc64" else _md5
-    if len(content) <= HASH_INLINE:
-        return compute(content)
-    # Not anyio's threads: their first use imports a module, and a child forked meanwhile would inherit its lock.
-    return await asyncio.get_running_loop().run_in_executor(None, compute, content)
-
-
-def _md5(content: memoryview) -> dict[str, str]:
-    return {"Content-MD5": base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()}
-
-
-def _crc64(content: memoryview) -> dict[str, str]:
-    from azure.storage.extensions.checksums import crc64  # an extra
-
-    value = crc64.compute(bytes(content), 0)
-    return {"x-ms-content-crc64": base64.b64encode(value.to_bytes(8, "little")).decode()}

@@ -7,23 +7,32 @@ The requests go through the lean pipeline of reads; the pages are parsed in a th
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
+from functools import partial
 from urllib.parse import quote
 
+from azstoragetorch._azure.answer import drain, let_go, take
 from azstoragetorch._azure.credentials import Credential
-from azstoragetorch._azure.errors import FailedAttempt, Failure, Kind, status_failure, unusable
+from azstoragetorch._azure.errors import FailedAttempt, Failure, status_failure, unusable
 from azstoragetorch._azure.list_page import parse_page
-from azstoragetorch._azure.ranged_get import API_VERSION, ERROR_BODY, lean_get, let_go
+from azstoragetorch._azure.ranged_get import API_VERSION, lean_get
+from azstoragetorch._azure.refusal import explained
 from azstoragetorch._azure.retry import persist
 from azstoragetorch._azure.session import Account, Session
+from azstoragetorch._azure.tracing import in_span
 from azstoragetorch._values.chunk import ListPage
 from azstoragetorch._values.options import MiB, TransferOptions
+from azstoragetorch._values.sas import Need
 from azstoragetorch._values.stats import TransferStats
 from azstoragetorch._values.url import ContainerUrl
-from azstoragetorch.exceptions import BlobAccessError, BlobNotFoundError, BlobTimeoutError, ContainerNotFoundError
+from azstoragetorch.exceptions import BlobNotFoundError, ContainerNotFoundError
 
 __all__ = ["AzureContainer"]
+
+_logger = logging.getLogger("azstoragetorch.listing")
 
 START_FROM_VERSION = "2026-02-06"
 """First version of the service's protocol with ``startFrom``. Only requests that need it name it: emulators and
@@ -66,13 +75,14 @@ class AzureContainer:
         version = START_FROM_VERSION if start_from else API_VERSION
         ahead: asyncio.Task[tuple[ListPage, str]] | None = None
         try:
-            page, marker = await self._page(url, version, "")
+            followed: set[str] = set()
+            page, marker = await self._page(url, version, "", followed)
             while marker:
                 if start_from:
                     yield page
-                    page, marker = await self._page(url, version, marker)
+                    page, marker = await self._page(url, version, marker, followed)
                 else:
-                    ahead = asyncio.create_task(self._page(url, version, marker))
+                    ahead = asyncio.create_task(self._page(url, version, marker, followed))
                     yield page
                     page, marker = await ahead
             yield page
@@ -83,52 +93,70 @@ class AzureContainer:
             if ahead is not None and not ahead.cancelled():
                 ahead.exception()  # seen here, or asyncio would complain that nobody did
 
-    async def _page(self, url: str, version: str, marker: str) -> tuple[ListPage, str]:
+    async def _page(self, url: str, version: str, marker: str, followed: set[str]) -> tuple[ListPage, str]:
+        """Return a page and the marker of the next.
+
+        :param followed: markers that came before, to which that of the next is added: a circle would have no end.
+        """
         address = f"{url}&marker={quote(marker, safe='')}" if marker else url
 
         async def attempt() -> tuple[ListPage, str]:
             pieces = await self._body(address, version)
             # Not anyio's threads: their first use imports a module, and a child forked meanwhile keeps half of it.
             page, following = await asyncio.get_running_loop().run_in_executor(None, parse_page, pieces)
-            if following and following == marker:
-                raise unusable("the service sent a page that is followed by itself")
+            if following in followed:
+                raise unusable("the service sent a page that is followed by itself, or by one before it")
             return page, following
 
-        return await persist(attempt, doing=f"listing {self.name}", options=self._options, stats=self.stats)
+        doing, options, pace = f"listing {self.name}", self._options, self._account.pace
+        need, authentication = Need("l", secure=self._url.scheme == "https"), self._account.transport.authentication
+        since = time.monotonic()
+        page, following = await in_span(
+            "azstoragetorch.list_blobs",
+            partial(
+                persist,
+                attempt,
+                doing=doing,
+                options=options,
+                stats=self.stats,
+                pace=pace,
+                explain=lambda failure: explained(failure, authentication, need),
+            ),
+        )
+        if following:
+            followed.add(following)
+        if _logger.isEnabledFor(logging.DEBUG):
+            more = "more follow" if following else "the last"
+            seconds = time.monotonic() - since
+            _logger.debug("%s: a page of %d blobs in %.3f s, %s", doing, len(page.blobs), seconds, more)
+        return page, following
 
     async def _body(self, url: str, version: str) -> list[bytes]:
         """Ask once and return the answer's body as it came."""
-        self.stats.requests += 1
-        response = (await self._account.reads.run(lean_get(url, version), stream=True)).http_response
+        response = (await self._account.traced_reads.run(lean_get(url, version), stream=True)).http_response
         answer = response.internal_response
-        clock = asyncio.get_running_loop().time
-        since, received, size, pieces = clock(), 0, 0, []
-        failed = response.status_code != 200
+        pieces: list[bytes] = []
+        size = 0
+
+        def put(piece: bytes) -> None:
+            nonlocal size
+            size += len(piece)
+            if size > MAX_PAGE:
+                raise unusable(f"the list of blobs that the service sends is longer than {MAX_PAGE} bytes")
+            pieces.append(piece)
+
         try:
-            async for piece in answer.content.iter_any():
-                size += len(piece)
-                if failed and size > ERROR_BODY:
-                    break
-                if size > MAX_PAGE:
-                    raise unusable(f"the list of blobs that the service sends is longer than {MAX_PAGE} bytes")
-                if not failed:
-                    pieces.append(piece)
-                elapsed = clock() - since
-                if elapsed >= self._options.idle_timeout:
-                    received, before = size, received
-                    if received - before < self._options.min_rate * elapsed:
-                        text = f"the answer came too slowly ({received - before} bytes in {elapsed:.0f} s)"
-                        raise FailedAttempt(Failure(Kind.BUSY, BlobTimeoutError, text))
-                    since = clock()
-            if failed:
+            if response.status_code != 200:
+                await drain(answer.content)
                 raise FailedAttempt(_refusal(response.status_code, response.headers))
+            await take(answer.content, put, self._options)
             return pieces
         finally:
             let_go(answer)
 
 
 def _refusal(status: int, headers: Mapping[str, str]) -> Failure:
-    """Say what an error means to a listing, which is of a container and needs a right of its own."""
+    """Say what an error means to a listing, which is of a container."""
     code = headers.get("x-ms-error-code")
     if status < 300:
         return unusable(f"the service answered a listing with status {status}").failure
@@ -136,6 +164,4 @@ def _refusal(status: int, headers: Mapping[str, str]) -> Failure:
     if failure.type is BlobNotFoundError:
         text = f"the container does not exist (the service answered 404{f' {code}' if code else ''}); check the URL"
         return replace(failure, type=ContainerNotFoundError, text=text)
-    if failure.type is BlobAccessError:
-        return replace(failure, text=f"{failure.text}. Listing needs the permission 'list' (l in the sp= of a SAS)")
     return failure

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import inspect
+import logging
 import re
 import time
 import weakref
@@ -22,12 +23,14 @@ from azure.core.credentials_async import AsyncTokenCredential
 from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_account_sas
 
 from azstoragetorch._azure.errors import FailedAttempt, Failure, Kind
+from azstoragetorch._values.sas import sas_fields
 from azstoragetorch._values.url import BlobUrl, ContainerUrl
 from azstoragetorch.exceptions import BlobAccessError, RedactedCause
 
 __all__ = [
     "Authentication",
     "Credential",
+    "Proof",
     "TokenSource",
     "authentication_for",
     "check_credential",
@@ -38,6 +41,11 @@ Credential: TypeAlias = (
     AzureSasCredential | AzureNamedKeyCredential | TokenCredential | AsyncTokenCredential | Literal[False] | None
 )
 
+Proof: TypeAlias = Literal["none", "url", "sas", "key", "token"]
+"""What proves who asks: nothing, the SAS of the URL, an AzureSasCredential, a SAS made from a key, a token."""
+
+_logger = logging.getLogger("azstoragetorch.credentials")
+
 SCOPE = "https://storage.azure.com/.default"
 
 REFRESH_BEFORE = 300.0
@@ -46,11 +54,18 @@ REFRESH_BEFORE = 300.0
 KEY_SAS_LIFETIME = timedelta(hours=1)
 """Life of a SAS derived from an account key; renewed at half of it."""
 
-_CHALLENGE = re.compile(r"authorization_uri=\"?https://[^/\s]+/([^/\s,\"]+)", re.IGNORECASE)
+_CHALLENGE = re.compile(r"authorization_uri=\"?https://[^/\s]+/([A-Za-z0-9.-]+)", re.IGNORECASE)
+
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+"""What a header can carry; a token that was read from a file easily has a line's end."""
+
+_SAS = re.compile(r"\s*\??(?!.*://)(?:[\x21-\x7e]*&)?sig=[\x21-\x7e]+\s*", re.IGNORECASE)
 
 
 class Authentication(Protocol):
     """Adds proof to requests."""
+
+    kind: Proof
 
     async def query(self) -> str:
         """Return the pairs to add to the query, or an empty string."""
@@ -66,6 +81,8 @@ class Authentication(Protocol):
 
 
 class _Anonymous:
+    kind: Proof = "none"
+
     async def query(self) -> str:
         return ""
 
@@ -79,11 +96,12 @@ class _Anonymous:
 class _Signature(_Anonymous):
     """A SAS: fixed in the URL, or read from its credential at every request, so that a renewed one counts at once."""
 
-    def __init__(self, read: Callable[[], str]) -> None:
+    def __init__(self, kind: Proof, read: Callable[[], str]) -> None:
+        self.kind = kind
         self._read = read
 
     async def query(self) -> str:
-        return self._read().lstrip("?")
+        return self._read().strip().lstrip("?")  # a line read from a file has an end
 
 
 class _KeySignature:
@@ -143,8 +161,13 @@ class TokenSource:
         except Exception as error:
             cause = RedactedCause(error)
         else:
-            _tokens.setdefault(self._key, {})[tenant] = token
-            return token
+            text = getattr(token, "token", None)
+            if isinstance(text, str) and _TOKEN.fullmatch(text):
+                _tokens.setdefault(self._key, {})[tenant] = token
+                kind, left = type(self._credential()).__name__, token.expires_on - time.time()
+                _logger.debug("got a token of %s, good for %.0f s", kind, left)
+                return token
+            cause = RedactedCause("the credential returned none, or one with characters that no header can carry")
         if current is not None and current.expires_on - time.time() > 0:
             return current  # it is still good for a while; the next request tries again
         raise FailedAttempt(Failure(Kind.FINAL, BlobAccessError, f"no token could be had: {cause}", cause))
@@ -164,6 +187,8 @@ class TokenSource:
 
 class _Token:
     """Bearer tokens for one account, which names its tenant when it is asked without the right one."""
+
+    kind: Proof = "token"
 
     def __init__(self, source: TokenSource) -> None:
         self._source = source
@@ -201,7 +226,8 @@ def check_credential(url: BlobUrl | ContainerUrl, credential: object) -> None:
     """Refuse early what could never work.
 
     :raises TypeError: if ``credential`` is of no supported kind.
-    :raises ValueError: if a token or key would travel over plain http to another machine, or a key is not one.
+    :raises ValueError: if a token or key, or a SAS that forbids it, would travel over plain http to another machine,
+        or a key or SAS is not one.
     """
     supported = credential is None or credential is False or hasattr(credential, "get_token")
     if not supported and not isinstance(credential, AzureSasCredential | AzureNamedKeyCredential):
@@ -217,8 +243,18 @@ def check_credential(url: BlobUrl | ContainerUrl, credential: object) -> None:
             valid = False  # raised outside: the error holds the key
         if not valid:
             raise ValueError("the key of the AzureNamedKeyCredential is not base64; copy the whole account key")
-    open_to_all = url.sas is not None or credential is False or isinstance(credential, AzureSasCredential)
-    if not open_to_all and not url.is_secure:
+    signature = url.sas
+    if signature is None and isinstance(credential, AzureSasCredential):
+        signature = credential.signature
+        if not _SAS.fullmatch(signature):
+            raise ValueError("the AzureSasCredential holds no SAS; give it the query of one, with its sig=, and no URL")
+    if url.is_secure:
+        return
+    # Anyone on the way can copy a SAS, too. But it opens what its maker chose, for as long, and says itself whether
+    # it may travel like that; the service would refuse one that may not, when it is too late.
+    if signature is not None and sas_fields(signature).get("spr") == "https":
+        raise ValueError(f"{url}: this SAS must not be sent over plain http (it has spr=https); use https")
+    if signature is None and credential is not False:
         raise ValueError(
             f"{url}: a token or account key is never sent over plain http to another machine; use https, "
             f"a SAS in the URL, or credential=False"
@@ -244,13 +280,13 @@ def authentication_for(
     :param tokens: returns the loop's tokens of a credential.
     """
     if sas is not None:
-        return _Signature(lambda: sas)
+        return _Signature("url", lambda: sas)
     if credential is False:
         return _Anonymous()
     if isinstance(credential, AzureSasCredential):
-        return _Signature(lambda: credential.signature)
+        return _Signature("sas", lambda: credential.signature)
     if isinstance(credential, AzureNamedKeyCredential):
-        return _Signature(_KeySignature(credential))
+        return _Signature("key", _KeySignature(credential))
     return _Token(tokens(credential))
 
 

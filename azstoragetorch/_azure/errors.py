@@ -6,6 +6,7 @@ The errors of the SDK hold the request with its signature, so nothing of them is
 from __future__ import annotations
 
 import enum
+import re
 import socket
 import ssl
 from collections.abc import Mapping
@@ -37,9 +38,10 @@ from azstoragetorch.exceptions import (
     ClientRequestIdMismatchError,
     ContainerNotFoundError,
     RedactedCause,
+    redact,
 )
 
-__all__ = ["FailedAttempt", "Failure", "Kind", "classify", "status_failure", "unusable"]
+__all__ = ["ADVICE", "FailedAttempt", "Failure", "Kind", "answered", "classify", "status_failure", "unusable"]
 
 
 class Kind(enum.Enum):
@@ -66,9 +68,14 @@ class Failure:
     cause: BaseException | None = None
     retry_after: float | None = None
     facts: Mapping[str, object] = field(default_factory=dict)
+    sent_at: datetime | None = None
+    """The time at the service when it answered with an error, by its clock."""
     unconnected: bool = False
     """Whether it failed before there was a connection. On a connection that was used before, the HTTP client asks once
     more by itself, so the request may still have been sent the first time."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", redact(self.text))  # it is logged, and may quote an answer
 
     @property
     def ambiguous(self) -> bool:
@@ -89,25 +96,34 @@ _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 _DAMAGED = frozenset({"Md5Mismatch", "Crc64Mismatch"})
 """The service received other bytes than were sent: send them again."""
 
-_ADVICE = {
-    "AuthenticationFailed": "the credential is wrong or has expired (check the SAS's expiry and this machine's clock)",
-    "AuthorizationFailure": "the credential is wrong or expired, or lacks the right for this, or the account's "
-    "firewall does not let this machine in",
+ADVICE = {
+    "AccountIsDisabled": "the account is disabled",
+    "AuthorizationFailure": "the credential lacks the right for this, or the account's firewall does not let this "
+    "machine in",
     "AuthorizationPermissionMismatch": "the identity or SAS lacks the right for this; reading needs the role 'Storage "
     "Blob Data Reader', writing 'Storage Blob Data Contributor'",
-    "InvalidAuthenticationInfo": "the credential was not accepted",
-    "KeyBasedAuthenticationNotPermitted": "the account accepts no keys; use a token credential",
-    "NoAuthenticationInformation": "the service wants a credential and none was sent; remove credential=False or add "
-    "a SAS to the URL",
-    "PublicAccessNotPermitted": "the account allows no anonymous access; remove credential=False",
+    "AuthorizationSourceIPMismatch": "the SAS or the account's firewall does not let this machine's address in",
+    "KeyBasedAuthenticationNotPermitted": "the account accepts no keys and no SAS made with one; use a token "
+    "credential",
+    "ResourceNotFound": "a private container gives this answer, too, where no credential was sent",
+    "UnauthorizedBlobOverwrite": "the blob exists, and the credential allows to create blobs, not to replace them (w "
+    "in the sp= of a SAS)",
     "LeaseIdMissing": "somebody holds a lease on the blob; break the lease or write another blob",
     "InvalidBlobType": "the blob is not a block blob; delete it or write another name",
     "BlobArchived": "the blob is in the archive tier; rehydrate it first",
     "InvalidBlockList": "somebody else wrote the blob meanwhile, which discards the blocks of all other writers; "
     "nothing of this file was committed. Give every writer (every rank) a name of its own",
-    "InvalidBlobOrBlock": "the blob has uncommitted blocks of another writer with ids of another length; commit or "
-    "delete them, or write another name",
+    "InvalidBlobOrBlock": "the blob has uncommitted blocks of another writer with ids of another length; a write of "
+    "content that fits one block discards them, as the service does after a week; or write another name",
 }
+
+_WORD = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+"""No signature, of 44 characters, nor account key, of 88, because both end in ``=``."""
+
+
+def answered(status: object, code: object) -> str:
+    """Return the words for an error status and the service's name for the error."""
+    return f"the service answered {status}{f' {code}' if code else ''}"
 
 
 def status_failure(status: int, code: str | None, headers: Mapping[str, str], cause: BaseException | None) -> Failure:
@@ -115,8 +131,9 @@ def status_failure(status: int, code: str | None, headers: Mapping[str, str], ca
 
     :param code: the service's name for the error.
     """
+    code, request_id = _word(code), _word(headers.get("x-ms-request-id"))
     kind = Kind.BUSY if status in _BUSY else Kind.BROKEN if code in _DAMAGED else Kind.FINAL
-    text = f"the service answered {status}{f' {code}' if code else ''}"
+    text = answered(status, code)
     error: type[BlobServiceError] = BlobServiceError
     if status == 404:
         missing_container = code in ("ContainerNotFound", "ContainerBeingDeleted")
@@ -131,12 +148,17 @@ def status_failure(status: int, code: str | None, headers: Mapping[str, str], ca
     elif status == 412 and code in ("ConditionNotMet", "TargetConditionNotMet", None):
         error = BlobModifiedError
         text = f"the blob was replaced or deleted since it was opened or listed ({text}); open or list again"
+    elif code == "InvalidBlockList":
+        error = BlobModifiedError
+    elif status == 407:
+        text = f"a proxy wants a user and a password ({text}); put them into the variable http_proxy"
     elif 300 <= status < 400:
         text = f"{text}; redirects are not followed, because credentials must not go elsewhere"
-    if code in _ADVICE:
-        text = f"{text}: {_ADVICE[code]}"
-    facts = {"status_code": status, "error_code": code, "request_id": headers.get("x-ms-request-id")}
-    return Failure(kind, error, text, cause, _retry_after(headers.get("Retry-After")), facts)
+    if code in ADVICE:
+        text = f"{text}: {ADVICE[code]}"
+    facts = {"status_code": status, "error_code": code, "request_id": request_id}
+    now = _date(headers.get("Date"))
+    return Failure(kind, error, text, cause, _retry_after(headers.get("Retry-After")), facts, now)
 
 
 def classify(error: Exception) -> Failure | None:
@@ -150,15 +172,15 @@ def classify(error: Exception) -> Failure | None:
     if isinstance(error, HttpResponseError) and error.status_code is not None:
         headers: Mapping[str, str] = getattr(error.response, "headers", {})
         if error.status_code < 300:
-            return Failure(Kind.BROKEN, BlobIntegrityError, "the answer cannot be understood", RedactedCause(error))
+            return Failure(Kind.BROKEN, BlobIntegrityError, "the answer cannot be understood", _stand_in(error))
         code = getattr(error, "error_code", None) or headers.get("x-ms-error-code")
-        return status_failure(error.status_code, getattr(code, "value", code), headers, RedactedCause(error))
+        return status_failure(error.status_code, getattr(code, "value", code), headers, _stand_in(error))
     inner = error.inner_exception if isinstance(error, AzureError) else None
     return _connection_failure(error, inner if isinstance(inner, Exception) else error)
 
 
 def _connection_failure(outer: Exception, error: Exception) -> Failure | None:
-    cause = RedactedCause(error)
+    cause = _stand_in(error)
     if isinstance(outer, ServiceRequestTimeoutError) or isinstance(error, aiohttp.ConnectionTimeoutError):
         return Failure(Kind.BUSY, BlobTimeoutError, "no connection within connect_timeout", cause, unconnected=True)
     if isinstance(outer, ServiceResponseTimeoutError) or isinstance(error, TimeoutError):
@@ -171,6 +193,8 @@ def _connection_failure(outer: Exception, error: Exception) -> Failure | None:
         return Failure(Kind.FINAL, BlobRequestError, text, cause)
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return Failure(Kind.BROKEN, BlobRequestError, f"the TLS handshake failed ({cause})", cause, unconnected=True)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return _proxy_failure(error.status, cause)
     if isinstance(error, aiohttp.ClientConnectorError):
         os_error = error.os_error
         if isinstance(os_error, socket.gaierror):
@@ -180,7 +204,9 @@ def _connection_failure(outer: Exception, error: Exception) -> Failure | None:
             text = "the host name is unknown; check the account name in the URL, or the network"
             return Failure(Kind.FINAL, BlobRequestError, text, cause)
         reason = f"{type(os_error).__name__}: {os_error.strerror or os_error}"
-        text = f"no connection ({reason}); is the host right and up?"
+        proxy = isinstance(error, aiohttp.ClientProxyConnectionError)
+        where = f"to the proxy {error.host}:{error.port} " if proxy else ""
+        text = f"no connection {where}({reason}); is the {'proxy' if proxy else 'host'} right and up?"
         return Failure(Kind.REFUSED, BlobRequestError, text, cause, unconnected=True)
     if isinstance(error, RuntimeError) and isinstance(outer, RuntimeError) and str(error) == "Session is closed":
         return Failure(Kind.FINAL, BlobRequestError, "the connections of this event loop were closed", cause)
@@ -189,6 +215,29 @@ def _connection_failure(outer: Exception, error: Exception) -> Failure | None:
     if isinstance(error, aiohttp.ClientError | ConnectionError | ServiceResponseError | ServiceRequestError | OSError):
         return Failure(Kind.BROKEN, BlobResponseError, f"the connection broke ({cause})", cause)
     return None
+
+
+def _proxy_failure(status: int, cause: RedactedCause) -> Failure:
+    """Say what it means that a proxy did not connect."""
+    text = f"the proxy did not connect ({cause})"
+    if status == 407:
+        text = f"the proxy wants a user and a password ({cause}); put them into the variable https_proxy"
+    kind = Kind.FINAL if 400 <= status < 500 and status not in _BUSY else Kind.BROKEN
+    return Failure(kind, BlobRequestError, text, cause, unconnected=True)
+
+
+def _stand_in(error: BaseException) -> RedactedCause:
+    cause = RedactedCause(error)
+    cause.error_code, cause.request_id = _word(cause.error_code), _word(cause.request_id)
+    return cause
+
+
+def _word(value: str | None) -> str | None:
+    """Return what a header of an answer says, if it can be a name or an id.
+
+    Whoever answers may put there what was sent to him, secrets included, and there they have no mark to know them by.
+    """
+    return value if value is not None and _WORD.fullmatch(value) else None
 
 
 class FailedAttempt(Exception):
@@ -208,12 +257,15 @@ def _retry_after(value: str | None) -> float | None:
     """Seconds asked for by a Retry-After header: a number, or a date."""
     if value is None:
         return None
-    if value.strip().isdigit():
+    if value.strip().isascii() and value.strip().isdigit():
         return float(value)
+    when = _date(value)
+    return None if when is None else max(0.0, (when - datetime.now(UTC)).total_seconds())
+
+
+def _date(value: str | None) -> datetime | None:
     try:
-        when = parsedate_to_datetime(value)
+        when = parsedate_to_datetime(value or "")
     except ValueError:
         return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return max(0.0, (when - datetime.now(UTC)).total_seconds())
+    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)

@@ -1,41 +1,40 @@
 """Read one range over azure-core's own pipeline, into the caller's memory.
 
 The one place that steps beside the blob SDK: its download costs three times the CPU for a small blob
-(docs/internals.md). The pipeline ends at the headers; the body is taken here, chunk by chunk and with one copy, and a
-cut one goes on at the byte that is missing.
+(docs/internals.md). The pipeline ends at the headers; the body is taken here, piece by piece and with one copy, and a
+cut one goes on at the byte that is missing. Where bytes are verified by a checksum, none of them has been received
+before all of them are, so a cut answer begins anew.
 """
 
 from __future__ import annotations
 
-import asyncio
 import platform
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
+import aiohttp
 from azure.core.pipeline import AsyncPipeline
 from azure.core.pipeline.transport import AsyncHttpResponse, HttpRequest
 
 from azstoragetorch import __version__
-from azstoragetorch._azure.errors import FailedAttempt, Failure, Kind, status_failure, unusable
-from azstoragetorch._values.options import KiB, TransferOptions
-from azstoragetorch._values.stats import TransferStats
+from azstoragetorch._azure.answer import drain, let_go, take
+from azstoragetorch._azure.checksum import Proof, RangeChecksums
+from azstoragetorch._azure.errors import FailedAttempt, status_failure, unusable
+from azstoragetorch._values.options import TransferOptions
+from azstoragetorch._values.stats import TransferStats, count_bytes
 from azstoragetorch._values.version import BlobVersion, RangeRead
-from azstoragetorch.exceptions import BlobTimeoutError
 
-__all__ = ["API_VERSION", "ERROR_BODY", "USER_AGENT", "RangedGet", "lean_get", "let_go"]
+__all__ = ["API_VERSION", "USER_AGENT", "RangedGet", "lean_get"]
 
 API_VERSION = "2021-12-02"
 """Version of the service's protocol: has all that is used here, and older than any cloud or emulator in use."""
 
 USER_AGENT = f"azstoragetorch/{__version__} python/{platform.python_version()}"
 
-ERROR_BODY = 16 * KiB
-"""Most that is read of an error's body; the service's own have less than 1 KiB."""
-
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-_PAST_END = re.compile(r"bytes \*/(\d+)")
+# At most 19 digits, a signed 64-bit number: of more than 4,300 Python makes no int, but a ValueError.
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
+_PAST_END = re.compile(r"bytes \*/(\d{1,19})")
 
 
 class RangedGet:
@@ -49,6 +48,7 @@ class RangedGet:
         offset: int,
         etag: str | None,
         opened: Callable[[BlobVersion], None] | None,
+        checksums: RangeChecksums | None,
         options: TransferOptions,
         stats: TransferStats,
     ) -> None:
@@ -61,6 +61,7 @@ class RangedGet:
         self._offset = offset
         self._etag = etag
         self._opened = opened
+        self._checksums = checksums
         self._version: BlobVersion | None = None
 
     async def attempt(self) -> RangeRead:
@@ -71,46 +72,54 @@ class RangedGet:
         request.headers["Range"] = f"bytes={start}-{self._offset + len(view) - 1}"
         if self._etag is not None:
             request.headers["If-Match"] = self._etag
-        self._stats.requests += 1
+        proof: Proof | None = None
+        if self._checksums is not None:
+            proof = Proof(self._checksums)
+            request.headers.update(proof.headers)
         response = (await self._pipeline.run(request, stream=True)).http_response
         answer = response.internal_response
         try:
             if response.status_code == 416:
                 return self._past_end(start, response.headers)
             if response.status_code != 206:
-                await _drain(answer.content)
-                raise self._refused(response.status_code, response.headers)
+                await drain(answer.content)
+                raise self._refused(response.status_code, response.headers, proof)
             blob_version, stop = self._verified(start, response.headers)
+            if proof is not None:
+                proof.expect(response.headers)
             if self._version is None:
                 self._version, self._etag = blob_version, blob_version.etag
                 if self._opened is not None:
                     self._opened(blob_version)
-            await self._take(answer.content.iter_any(), stop - self._offset)
+            await self._take(answer.content, stop - self._offset, proof)
             return RangeRead(self.filled, blob_version)
         finally:
             let_go(answer)
 
-    async def _take(self, chunks: AsyncIterator[bytes], end: int) -> None:
+    async def _take(self, content: aiohttp.StreamReader, end: int, proof: Proof | None) -> None:
         """Copy the body into the view, up to its byte ``end``."""
-        view, stats, options = self._view, self._stats, self._options
-        clock = asyncio.get_running_loop().time
-        since, received = clock(), 0
-        async for chunk in chunks:
-            size = len(chunk)
-            if self.filled + size > end:
+        view, stats = self._view, self._stats
+        filled = self.filled
+
+        def put(piece: bytes) -> None:
+            nonlocal filled
+            size = len(piece)
+            if filled + size > end:
                 raise unusable(f"the body is longer than the {end} bytes it was announced with")
-            view[self.filled : self.filled + size] = chunk
-            self.filled += size
-            stats.bytes += size
-            received += size
-            elapsed = clock() - since
-            if elapsed >= options.idle_timeout:
-                if received < options.min_rate * elapsed:
-                    rate = f"{received} bytes in {elapsed:.0f} s"
-                    raise FailedAttempt(Failure(Kind.BUSY, BlobTimeoutError, f"the answer came too slowly ({rate})"))
-                since, received = clock(), 0
-        if self.filled < end:
-            raise unusable(f"the body ended after {self.filled} of {end} bytes")
+            view[filled : filled + size] = piece
+            filled += size
+            count_bytes(stats, size)
+            if proof is None:
+                self.filled = filled
+            else:
+                proof.add(piece)
+
+        await take(content, put, self._options)
+        if filled < end:
+            raise unusable(f"the body ended after {filled} of {end} bytes")
+        if proof is not None:
+            await proof.check(view[self.filled : end])
+            self.filled = end
 
     def _past_end(self, start: int, headers: Mapping[str, str]) -> RangeRead:
         if self._version is not None or start > self._offset:
@@ -124,12 +133,14 @@ class RangedGet:
         # Without an ETag the size alone is worth nothing: the blob could change under it unnoticed.
         return RangeRead(0, BlobVersion(int(match[1]), etag) if match and etag else None)
 
-    def _refused(self, status: int, headers: Mapping[str, str]) -> FailedAttempt:
+    def _refused(self, status: int, headers: Mapping[str, str], proof: Proof | None) -> FailedAttempt:
         if status == 200:
             return unusable("the service sent the whole blob instead of the range that was asked for")
         if 200 < status < 300:
             return unusable(f"the service answered a read with status {status}")
-        return FailedAttempt(status_failure(status, headers.get("x-ms-error-code"), headers, None))
+        code = headers.get("x-ms-error-code")
+        asks_otherwise = proof.refused(status, code) if proof is not None else None
+        return asks_otherwise or FailedAttempt(status_failure(status, code, headers, None))
 
     def _verified(self, start: int, headers: Mapping[str, str]) -> tuple[BlobVersion, int]:
         """Return the version the answer is of and where its body stops, after checking all it says of itself."""
@@ -162,18 +173,3 @@ def lean_get(url: str, version: str = API_VERSION) -> HttpRequest:
     request.headers["User-Agent"] = USER_AGENT
     request.headers["Accept-Encoding"] = "identity"  # aiohttp offers gzip by itself; a proxy might take it up
     return request
-
-
-def let_go(answer: Any) -> None:
-    """End the use of a connection: back to the pool only when every byte of the answer was read, else it is closed."""
-    if answer.content.at_eof():
-        answer.release()
-    else:
-        answer.close()
-
-
-async def _drain(body: Any) -> None:
-    """Read what is left of an error's body, if it is small, so that its connection can serve the next request."""
-    left = ERROR_BODY
-    while left > 0 and (chunk := await body.readany()):
-        left -= len(chunk)

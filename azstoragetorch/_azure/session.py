@@ -17,15 +17,15 @@ that the parent waits on. The sessions move to a list that is never freed.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import platform
 import socket
 import ssl
-import urllib.request
 import weakref
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -34,14 +34,28 @@ from azure.core.pipeline import AsyncPipeline
 from azure.core.pipeline.transport import AsyncHttpResponse, HttpRequest
 from azure.storage.blob.aio import BlobServiceClient
 
-from azstoragetorch._azure.credentials import Credential, TokenSource, authentication_for, token_source
+from azstoragetorch._azure.answer import BoundedResponse
+from azstoragetorch._azure.checksum import RangeChecksums
+from azstoragetorch._azure.credentials import (
+    Credential,
+    TokenSource,
+    authentication_for,
+    check_credential,
+    token_source,
+)
+from azstoragetorch._azure.pace import Pace
+from azstoragetorch._azure.proxies import Proxies
 from azstoragetorch._azure.ranged_get import API_VERSION, USER_AGENT
+from azstoragetorch._azure.tracing import RequestSpans, TracingSwitch
 from azstoragetorch._azure.transport import BlobTransport
 from azstoragetorch._values.graveyard import bury
 from azstoragetorch._values.options import KiB, MiB, TransferOptions
 from azstoragetorch._values.url import BlobUrl, ContainerUrl
+from azstoragetorch.exceptions import BlobTimeoutError
 
 __all__ = ["Account", "Session"]
+
+_logger = logging.getLogger("azstoragetorch.session")
 
 # The SDK names the platform in its User-Agent. The first to ask for that name starts a process (`uname -p`) and, before
 # Python 3.12, holds a lock of functools meanwhile: on the loop it would block, in another thread a child forked at that
@@ -68,28 +82,37 @@ class Account:
     reads: AsyncPipeline[HttpRequest, AsyncHttpResponse]
     """Without policies: ``persist`` retries, the transport authenticates. A third of the CPU of the SDK's pipeline
     for a small GET (265 against 820 us, docs/internals.md)."""
+    traced_reads: AsyncPipeline[HttpRequest, AsyncHttpResponse]
+    """The same with a span for each request, as the SDK's pipeline makes them."""
     transport: BlobTransport
     """What both end in."""
     service: BlobServiceClient
     credential: Credential
     """Kept alive: accounts are found by the identity of their credential."""
+    pace: Pace
+    """One for all credentials of the endpoint: it is the endpoint that refuses."""
+    checksums: RangeChecksums = field(default_factory=RangeChecksums)
+    """What the endpoint is asked for by ``verify="range"``."""
 
 
 class Session:
     """Connections, accounts and certificate stores of one event loop."""
 
     def __init__(self) -> None:
+        self.tracing = TracingSwitch()
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, socket_factory=_socket),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # else blobs with a Content-Encoding arrive inflated, and every offset is wrong
             read_bufsize=READ_BUFFER,
+            response_class=BoundedResponse,  # the SDK reads answers whole, and whoever answers decides their length
             trust_env=False,  # looked up here once; aiohttp would do it for every request, at 500 us each
         )
-        self._proxies = urllib.request.getproxies()
+        self._proxies = Proxies()
         self._tls: dict[str | None, asyncio.Future[ssl.SSLContext]] = {}
         self._accounts: OrderedDict[tuple[object, ...], Account] = OrderedDict()
         self._sources: OrderedDict[int, tuple[Credential, TokenSource]] = OrderedDict()
+        self._paces: weakref.WeakValueDictionary[str, Pace] = weakref.WeakValueDictionary()
         self._default: AsyncTokenCredential | None = None
         self._holder: AsyncGenerator[None] | None = None
 
@@ -106,27 +129,37 @@ class Session:
             session = _sessions[loop] = cls()
             session._holder = session._hold()
             await anext(session._holder)
+            _logger.debug("opened the connections of an event loop, at most %d", MAX_CONNECTIONS)
         return session
 
     async def account(self, url: BlobUrl | ContainerUrl, credential: Credential, options: TransferOptions) -> Account:
-        """Return both pipelines for the account of ``url``; the face has checked that the two go together."""
+        """Return both pipelines for the account of ``url``.
+
+        :raises ValueError: if the proof of who asks would travel in the open.
+        """
         ca_file = os.fspath(options.ca_file) if options.ca_file is not None else None
         identity = url.sas if url.sas is not None else id(credential)
         limits = (options.connect_timeout, options.idle_timeout, options.min_rate)
         key = (url.endpoint, url.sas is not None, identity, ca_file, limits)
         # Before the look: nothing may come between it and the entry below, or a hundred first requests would make
         # a hundred accounts, and each would ask for a token of its own.
-        tls = await self._trust(ca_file)
+        tls = await self._trust(ca_file, options.deadline)
         account = self._accounts.get(key)
         if account is not None:
             self._accounts.move_to_end(key)
             return account
+        check_credential(url, credential)  # as every face has done before: this is where it counts
+        proxy = self._proxies.of(url, anonymous=url.sas is None and credential is False)
         authentication = authentication_for(credential, url.sas, self._tokens_of)
+        _logger.debug(
+            "%s: asked with %s, %s",
+            *(url.endpoint, _proof(url, credential), f"through {urlsplit(proxy).hostname}" if proxy else "directly"),
+        )
         transport = BlobTransport(
             self._http,
             authentication,
             tls=tls,
-            proxy=self._proxy(url),
+            proxy=proxy,
             connect_timeout=options.connect_timeout,
             idle_timeout=options.idle_timeout,
             min_rate=options.min_rate,
@@ -143,7 +176,10 @@ class Session:
             retry_status=0,
             max_single_put_size=5000 * MiB,  # Put Blob's limit: whatever reaches it goes in one request
         )
-        account = self._accounts[key] = Account(AsyncPipeline(transport), transport, service, credential)
+        traced = AsyncPipeline(transport, [RequestSpans()])
+        account = self._accounts[key] = Account(
+            AsyncPipeline(transport), traced, transport, service, credential, self._pace_of(url.endpoint)
+        )
         if len(self._accounts) > MAX_ACCOUNTS:
             self._accounts.popitem(last=False)
         return account
@@ -166,9 +202,13 @@ class Session:
                     await self._default.close()
             finally:
                 await self._http.close()
+                _logger.debug("closed the connections of an event loop")
 
-    async def _trust(self, ca_file: str | None) -> ssl.SSLContext:
-        """Return the TLS context that trusts ``ca_file``, or what the environment names."""
+    async def _trust(self, ca_file: str | None, deadline: float) -> ssl.SSLContext:
+        """Return the TLS context that trusts ``ca_file``, or what the environment names.
+
+        :raises BlobTimeoutError: if no thread of the loop, which may be the user's, had the time within ``deadline``.
+        """
         # aiohttp's own context was built when it was imported, and does not know a variable that was set since.
         ca_file = ca_file or os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE") or None
         context = self._tls.get(ca_file)
@@ -177,17 +217,24 @@ class Session:
             # share one context: connections are pooled by it.
             # Not anyio's threads: their first use imports a module, and a child forked meanwhile keeps half of it.
             context = self._tls[ca_file] = asyncio.get_running_loop().run_in_executor(None, _tls_context, ca_file)
+        if not context.done():
+            await asyncio.wait([context], timeout=deadline)
+        if not context.done():
+            raise BlobTimeoutError(
+                f"the certificate authorities were not read within the deadline of {deadline:g} s: the file system "
+                f"does not answer, or no thread of the event loop's executor is free"
+            )
         try:
-            return await asyncio.shield(context)
+            return context.result()
         except OSError as error:
             self._tls.pop(ca_file, None)
             raise ValueError(f"the certificate authorities in {ca_file!r} could not be read: {error}") from None
 
-    def _proxy(self, url: BlobUrl | ContainerUrl) -> str | None:
-        host = urlsplit(url.endpoint).hostname or ""
-        if url.is_loopback or urllib.request.proxy_bypass(host):
-            return None
-        return self._proxies.get(url.scheme) or self._proxies.get("all")
+    def _pace_of(self, endpoint: str) -> Pace:
+        pace = self._paces.get(endpoint)
+        if pace is None:
+            pace = self._paces[endpoint] = Pace(endpoint)
+        return pace
 
     def _tokens_of(self, credential: Credential) -> TokenSource:
         # One for all accounts of a credential: their first requests must not fetch a token each.
@@ -214,11 +261,21 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     A connection given up in the middle of an upload closes only when the rest was sent: one that is dead would keep its
     descriptor and its block for ever.
     """
-    family, kind, protocol, _, _ = address
+    family, kind, protocol, _, place = address
+    _logger.debug("connecting to %s, port %s", place[0], place[1])
     made = socket.socket(family, kind, protocol)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER)
     return made
+
+
+def _proof(url: BlobUrl | ContainerUrl, credential: Credential) -> str:
+    """Say, without a secret, what proves to the service who asks."""
+    if url.sas is not None:
+        return "the SAS of the URL"
+    if credential is False:
+        return "no credential"
+    return "DefaultAzureCredential" if credential is None else type(credential).__name__
 
 
 def _tls_context(ca_file: str | None) -> ssl.SSLContext:

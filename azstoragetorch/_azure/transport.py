@@ -15,14 +15,16 @@ from typing import Any, cast
 import aiohttp
 from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpResponse, HttpRequest
 
-from azstoragetorch._azure.body import SLICE, Slices
+from azstoragetorch._azure.answer import drain, let_go
+from azstoragetorch._azure.body import Slices
 from azstoragetorch._azure.credentials import Authentication
-from azstoragetorch._azure.errors import FailedAttempt, Failure, Kind
+from azstoragetorch._azure.errors import FailedAttempt, Failure, Kind, classify, status_failure
 from azstoragetorch.exceptions import BlobTimeoutError, ClientRequestIdMismatchError
 
 __all__ = ["BlobTransport"]
 
 _ECHO = "x-ms-client-request-id"
+_CODE = "x-ms-error-code"
 
 
 class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core imports it lazily, mypy sees Any
@@ -53,25 +55,25 @@ class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core impor
             connection_timeout=connect_timeout,
             read_timeout=idle_timeout,
         )
-        self._authentication = authentication
+        self.authentication = authentication
         self._tls = tls
         self._proxy = proxy
         self._idle_timeout = idle_timeout
         self._min_rate = min_rate
-        self.answered = False
-        """Whether any answer ever came, so that there may be a connection that was used before."""
+        self.begun = 0
+        """Writes that a connection has begun to take, and all writes without a body: one that was given up while this
+        number stayed as it was has not reached the service."""
 
     async def send(self, request: HttpRequest, **config: Any) -> AsyncHttpResponse:
         """Send ``request`` once; a second time only to answer the service's 401 challenge."""
-        if isinstance(request.data, bytes) and len(request.data) > SLICE:
+        if isinstance(request.data, bytes) and request.data:
             request.data = cast(Any, Slices(memoryview(request.data)))
         config["ssl"] = self._tls
         config["proxy"] = self._proxy
         response, authorization = await self._send_signed(request, config)
-        if response.status_code == 401 and await self._authentication.challenged(response.headers, authorization):
+        if response.status_code == 401 and await self.authentication.challenged(response.headers, authorization):
             response.internal_response.release()
             response, _ = await self._send_signed(request, config)
-        self.answered = True
         echo = response.headers.get(_ECHO)
         # The emulator's errors do not echo the id, so its absence proves nothing.
         if echo is not None and echo != request.headers.get(_ECHO):
@@ -79,21 +81,32 @@ class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core impor
             raise ClientRequestIdMismatchError(
                 request.headers.get(_ECHO, "none"), echo, response.headers.get("x-ms-request-id", "unknown")
             )
+        if not config.get("stream") and response.status_code >= 300 and _CODE not in response.headers:
+            # Not an answer of the service but of something before it. The SDK would say at WARNING, and so on the
+            # terminal, that it cannot read the body.
+            answer = response.internal_response
+            await drain(answer.content)
+            let_go(answer)
+            raise FailedAttempt(status_failure(response.status_code, None, response.headers, None))
         return response
 
     async def _send_signed(self, request: HttpRequest, config: dict[str, Any]) -> tuple[AsyncHttpResponse, str | None]:
         unsigned = request.url
-        query = await self._authentication.query()
-        authorization = await self._authentication.authorization()
+        query = await self.authentication.query()
+        authorization = await self.authentication.authorization()
         if query:
             request.url = f"{unsigned}{'&' if '?' in unsigned else '?'}{query}"
         if authorization is not None:
             request.headers["Authorization"] = authorization
         response: Any = None
+        failure: Failure | None = None
+        body = cast(Any, request.data)
+        body = body if isinstance(body, Slices) else None
+        taken = body.taken if body is not None else 0
         try:
             # Both aiohttp and the SDK read URL and headers before this returns, so they can be taken back after it.
-            if isinstance(request.data, Slices):
-                async with watched(request.data, self._idle_timeout, self._min_rate):
+            if body is not None:
+                async with watched(body, self._idle_timeout, self._min_rate):
                     response = await super().send(request, **config)
             else:
                 response = await super().send(request, **config)
@@ -102,9 +115,18 @@ class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core impor
             if response is not None:  # it came in the very moment in which it was given up
                 response.internal_response.close()
             raise
+        except Exception as error:
+            failure = classify(error)
+            if failure is None:
+                raise
         finally:
+            if request.method == "PUT":
+                self.begun += body is None or body.taken > taken
             request.url = unsigned
             request.headers.pop("Authorization", None)
+        # aiohttp spells the signed URL in some of its errors, and whatever passes by from here on notes their text: the
+        # SDK's loggers, and the spans of its tracing.
+        raise FailedAttempt(failure)
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ from azstoragetorch._values.graveyard import bury
 
 __all__ = ["LOOK_SECONDS", "Call", "LoopThread"]
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("azstoragetorch.bridge")
 
 LOOK_SECONDS = 0.5
 """How often a waiting thread wakes for a moment. A signal that arrives between Python's last look for one and the start
@@ -258,6 +258,7 @@ class LoopThread:
             os.close(null)
 
     def _serve(self) -> None:
+        _log.debug("the event loop of process %d runs in a thread of its own", os.getpid())
         try:
             with self._runner:
                 self._runner.run(self._stop.wait(), context=contextvars.Context())

@@ -6,19 +6,24 @@ returns. Clients, sessions and tokens do not: each process has its own.
 
 from __future__ import annotations
 
+import logging
 import pickle
+import time
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
 from azstoragetorch._azure.blob import AzureBlob
 from azstoragetorch._azure.credentials import Credential
 from azstoragetorch._face import checked_options
 from azstoragetorch._values.options import TransferOptions
-from azstoragetorch._values.stats import DatasetStats
+from azstoragetorch._values.stats import DatasetStats, in_words
 from azstoragetorch._values.url import BlobUrl
 from azstoragetorch.exceptions import RedactedCause
 
-__all__ = ["Access"]
+__all__ = ["Access", "Tally"]
+
+_logger = logging.getLogger("azstoragetorch.datasets")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +53,31 @@ class Access:
     def __reduce__(self) -> tuple[Any, ...]:
         _require_picklable(self.credential)
         return Access, (self.credential, self.options)
+
+
+class Tally:
+    """Counts the samples of one iteration, or one batch, and logs at its end what that took.
+
+    :param stats: counters of the dataset.
+    """
+
+    __slots__ = ("_since", "_stats", "samples")
+
+    def __init__(self, stats: DatasetStats) -> None:
+        self._stats = stats
+        self._since = time.monotonic()
+        self.samples = 0
+
+    def __enter__(self) -> Tally:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if _logger.isEnabledFor(logging.DEBUG):
+            seconds, stats = time.monotonic() - self._since, self._stats
+            text = "%d samples in %.3f s; the dataset so far: samples %d, %s"
+            _logger.debug(text, self.samples, seconds, stats.samples, in_words(stats))
 
 
 def _require_picklable(credential: object) -> None:

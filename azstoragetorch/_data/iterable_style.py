@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from torch.utils.data import IterableDataset
@@ -237,8 +238,8 @@ class IterableBlobDataset(IterableDataset[T_co]):
         self._schedule.load_state_dict(state)
 
     def stats(self) -> DatasetStats:
-        """Return the counters of what this process has read; they go on counting."""
-        return self._loading.access.stats
+        """Return the counters, as they are now, of what this process has read."""
+        return replace(self._loading.access.stats)
 
 
 def _loading(

@@ -18,13 +18,13 @@ from typing import Any, Final, Literal, TypeAlias, cast
 import anyio.to_thread
 
 from azstoragetorch._bridge.stream import Stream
-from azstoragetorch._data.access import Access
+from azstoragetorch._data.access import Access, Tally
 from azstoragetorch._data.blob import Blob
 from azstoragetorch._transfer.memory import Memory
 from azstoragetorch._transfer.prefetch import Deliver, Slot, Window, ahead
 from azstoragetorch._transfer.whole import fetch_head, fetch_known, fetch_rest
 from azstoragetorch._values.options import KiB, MiB
-from azstoragetorch.exceptions import AZStorageTorchError
+from azstoragetorch.exceptions import AZStorageTorchError, redact
 
 __all__ = ["Blobs", "Loading", "OnError", "Transform", "checked_loading"]
 
@@ -206,21 +206,24 @@ class Loading:
 
         :param done: called for every blob, skipped or not, before its sample is handed out.
         """
-        with contextlib.closing(self.fetch(blobs)) as fetched:
+        with Tally(self.access.stats) as tally, contextlib.closing(self.fetch(blobs)) as fetched:
             for item in fetched:
                 sample = self.finish(item)
                 done()
                 if sample is not SKIPPED:
+                    tally.samples += 1
                     yield sample
 
     async def samples_async(self, blobs: Blobs, done: Callable[[], object] = lambda: None) -> AsyncGenerator[Any]:
         """Yield samples to a task of the running loop; parameters as of :meth:`samples`."""
-        async with contextlib.aclosing(self.fetch_async(blobs)) as fetched:
-            async for item in fetched:
-                sample = await self.finish_async(item)
-                done()
-                if sample is not SKIPPED:
-                    yield sample
+        with Tally(self.access.stats) as tally:
+            async with contextlib.aclosing(self.fetch_async(blobs)) as fetched:
+                async for item in fetched:
+                    sample = await self.finish_async(item)
+                    done()
+                    if sample is not SKIPPED:
+                        tally.samples += 1
+                        yield sample
 
     async def apply_async(self, blob: Blob) -> Any:
         """Return what the coroutine transform makes of ``blob``."""
@@ -250,7 +253,8 @@ class Loading:
             stats = self.access.stats
             if self.on_error == "skip":
                 stats.skipped += 1
-                _logger.warning("skipped %s: %s.%s: %s", blob.url, type(error).__module__, type(error).__name__, error)
+                kind = type(error)  # it may be the transform's, of a library that shows the URL it was given
+                _logger.warning("skipped %s: %s.%s: %s", blob.url, kind.__module__, kind.__name__, redact(str(error)))
                 return SKIPPED
             stats.samples += 1
             try:
@@ -303,7 +307,7 @@ def checked_loading(access: Access, transform: object, prefetch: object, on_erro
         raise TypeError("on_error cannot be a coroutine function; it runs in the thread that takes the samples")
     options = access.options
     share = options.memory_budget // 2
-    head = Head(max(64 * KiB, min(options.range_size, share // max(1, prefetch))))
+    head = Head(max(64 * KiB, min(options.largest_range, share // max(1, prefetch))))
     return Loading(access, transform, prefetch, cast(OnError, on_error), is_coroutine_function(transform), share, head)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal, SupportsIndex, TypeVar
 
 from torch.utils.data import Dataset
@@ -154,8 +155,8 @@ class BlobDataset(Dataset[T_co]):
         return self._loading.samples_async(self._blobs(range(len(self))))
 
     def stats(self) -> DatasetStats:
-        """Return the counters of what this process has read; they go on counting."""
-        return self._loading.access.stats
+        """Return the counters, as they are now, of what this process has read."""
+        return replace(self._loading.access.stats)
 
     def _blobs(self, indices: Sequence[SupportsIndex]) -> Iterable[Blob]:
         """Return the blobs of ``indices``, checked at once and made one by one."""

@@ -54,6 +54,7 @@ class Schedule:
                 _logger.info(
                     "rank %d of %d reads its part of %s while listing it", ranks.rank, ranks.world, source.name
                 )
+            _logger.debug("worker %d of %d lists and reads %s", worker, workers, source.name)
             return Unlisted(), partial(source.blobs, ranks.rank, ranks.world, worker, workers, plan.block)
         loaded, self._loaded = self._loaded, None
         if loaded is None:
@@ -67,6 +68,10 @@ class Schedule:
         turn = self._turn = Turn(source, plan, epoch, shard, loaded.consumed if loaded is not None else 0)
         if place.leader:
             tell(ranks, shard, source)
+        _logger.debug(
+            "epoch %d of %s: worker %d of %d reads %d blobs, from number %d of its share on",
+            *(epoch, source.name, worker, workers, len(shard), turn.consumed),
+        )
         return turn, (source.blob(index) for index in turn.indices())
 
     @property

@@ -61,7 +61,7 @@ class Download(_Lazy):
         self._version = version
         self._etag = etag
         self._ahead: Readahead | None = None
-        self.direct = options.range_size
+        self.direct = options.largest_range
         """Reads of this many bytes go straight into the caller's memory."""
 
     @property

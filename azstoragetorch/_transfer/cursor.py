@@ -221,11 +221,16 @@ class WriteCursor:
         block = self._block if self._block is not None else self.upload.first_block()
         self._block = block
         done = 0
-        while done < len(view):
-            # A full block leaves when more comes, not before: content of exactly one block is one Put Blob.
-            if block.full:
-                block = yield from self._submit(block)
-            done += block.fill(view[done:])
+        try:
+            while done < len(view):
+                # A full block leaves when more comes, not before: content of exactly one block is one Put Blob.
+                if block.full:
+                    block = yield from self._submit(block)
+                done += block.fill(view[done:])
+        except BaseException as error:
+            # Whoever is told that it failed, and goes on, would write again what is in the block already.
+            self._interrupted(error)
+            raise
         self.position += done
         return done
 
@@ -248,12 +253,16 @@ class WriteCursor:
         self._block = None  # its memory is given back by the loop, whose account it is
         yield self.upload.abort, ()
 
+    def _interrupted(self, error: BaseException) -> None:
+        # Given up between two steps, which only Ctrl-C does, a generator is told no more than that.
+        self.upload.interrupt("Ctrl-C" if isinstance(error, GeneratorExit) else type(error).__name__)
+
     def _submit(self, block: Block) -> Steps[Block]:
         self._block = None  # never offered twice: after an interrupt nobody can tell whether it was taken
         try:
             fresh: Block = yield self.upload.submit, (block,)
         except BaseException as error:
-            self.upload.interrupt(type(error).__name__)
+            self._interrupted(error)
             raise
         self._block = fresh
         return fresh

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import time
 import warnings
 from typing import Literal, TypeAlias, TypeVar
 
 from azstoragetorch._transfer.cursor import ReadCursor, Steps, WriteCursor
 from azstoragetorch._transfer.held import HeldCursor
-from azstoragetorch._values.stats import TransferStats
+from azstoragetorch._values.stats import DatasetStats, TransferStats, in_words
 from azstoragetorch.exceptions import (
     AZStorageTorchError,
     BlobExistsError,
@@ -40,11 +41,16 @@ class BlobFile:
         self.mode = mode
         self.closed = False
         self.committed = False
+        self.released = False
+        """Whether every request has ended and every buffer is free, so that a collected file needs nothing more."""
         self.stats = stats
         self.held = isinstance(cursor, HeldCursor)
         """Whether all of the blob is at hand, so that no operation needs an event loop, or a lock."""
         self._reading = cursor if not isinstance(cursor, WriteCursor) else None
         self._writing = cursor if isinstance(cursor, WriteCursor) else None
+        self._since = time.monotonic()
+        if not self.held:
+            _logger.debug("opened %s, mode %s", name, mode)
 
     @property
     def reading(self) -> ReadCursor | HeldCursor:
@@ -106,29 +112,54 @@ class BlobFile:
 
     def close(self) -> Steps[None]:
         """Commit what was written, or let a reader's buffers go."""
-        if self.closed:
+        if self.closed or self._reading is not None:
+            yield from self.abort()
             return
         self.closed = True
-        if self._reading is not None:
-            yield from self._reading.close()
-            return
-        cursor = self.written()
         try:
-            yield from cursor.commit()
-            self.committed = True
+            yield from self.written().commit()
+            self.committed = self.released = True
+        except GeneratorExit:  # as in _release
+            raise
+        except BaseException:
+            yield from self._release()
+            raise
         finally:
-            if not self.committed:
-                yield from cursor.abort()
+            self._tell("committed" if self.committed else "could not commit")
 
     def abort(self) -> Steps[None]:
         """Close without committing."""
-        if self.closed:
+        first, self.closed = not self.closed, True
+        yield from self._release()
+        if first:
+            self._tell("aborted" if self._reading is None else "closed")
+
+    def _tell(self, how: str) -> None:
+        """Log, in one line, how the file ended and what that took."""
+        if self.held or not _logger.isEnabledFor(logging.DEBUG):
             return
-        self.closed = True
-        if self._reading is not None:
-            yield from self._reading.close()
-        else:
-            yield from self.written().abort()
+        seconds = time.monotonic() - self._since
+        # The files of a dataset share its counters: what one of them asked for cannot be told.
+        cost = "" if isinstance(self.stats, DatasetStats) else f": {in_words(self.stats)}"
+        _logger.debug("%s %s, mode %s, after %.3f s%s", how, self.name, self.mode, seconds, cost)
+
+    def _release(self) -> Steps[None]:
+        """End every request and free every buffer, once.
+
+        What Ctrl-C keeps it from, the next ``close``, or else the finalizer, goes on with.
+        """
+        if self.released:
+            return
+        release = self._reading.close if self._reading is not None else self.written().abort
+        try:
+            yield from release()
+        except GeneratorExit:  # given up between two steps, by Ctrl-C; nothing may be yielded any more
+            raise
+        except BaseException:
+            yield from release()  # Ctrl-C may have come before the first one had begun
+            self.released = True
+            raise
+        self.released = True
 
     def give_up(self, why: str) -> None:
         """Let nothing of what was written be committed any more; may be called in the middle of an operation."""

@@ -7,6 +7,8 @@ The pages come by several ranges of names at a time where the service can begin 
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ from azstoragetorch._transfer.remote import RemoteContainer
 from azstoragetorch._values.chunk import TableChunk
 
 __all__ = ["Collected", "collect"]
+
+_logger = logging.getLogger("azstoragetorch.listing")
 
 
 @dataclass(slots=True)
@@ -45,11 +49,17 @@ async def collect(
         away count twice.
     :raises AZStorageTorchError: as `RemoteContainer.pages`; nothing is under way any more then.
     """
+    since = time.monotonic()
     async with aclosing(container.pages(prefix, page_size=page_size)) as pages:
         listing = RangedListing(container, prefix or "", page_size, ranges, listed, NameRange("", pages))
         await listing.run()
     # A thread: to sort what came out of order, or to cut pages, takes longer than the loop may wait.
-    return await asyncio.get_running_loop().run_in_executor(None, _joined, listing.ranges)
+    found = await asyncio.get_running_loop().run_in_executor(None, _joined, listing.ranges)
+    if _logger.isEnabledFor(logging.DEBUG):
+        blobs, ranges = sum(map(len, found.chunks)), len(listing.ranges)
+        seconds = time.monotonic() - since
+        _logger.debug("listed %s: %d blobs in %.3f s, ranges %d", container.name, blobs, seconds, ranges)
+    return found
 
 
 def _joined(ranges: list[NameRange]) -> Collected:

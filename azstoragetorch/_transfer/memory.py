@@ -159,7 +159,11 @@ class Memory:
         self._active += size
 
     def _lease(self, size: int, limit: int) -> Lease:
-        buffer = self._pool.take(size)
+        try:
+            buffer = self._pool.take(size)
+        except MemoryError:
+            self._freed(size, None, active=True)  # or everybody else would wait for it for ever
+            raise
         self._pool.shrink(limit - self.used)  # what is kept for reuse counts as well
         return Lease(self, size, buffer)
 

@@ -67,16 +67,16 @@ class Readahead:
 
     :param reader: fetches them.
     :param memory: the account their buffers are leased from.
-    :param options: ``range_size``, ``readahead`` and ``memory_budget`` are used here.
+    :param options: ``largest_range``, ``readahead``, ``range_size`` and ``memory_budget`` are used here.
     """
 
     def __init__(self, reader: Reader, memory: Memory, options: TransferOptions) -> None:
         self.reader = reader
         self._memory = memory
         self._limit = options.memory_budget
-        self._range_size = options.range_size
-        self._edge = min(EDGE, options.range_size)
-        self._probe = min(PROBE, options.range_size)
+        self._range_size = options.largest_range
+        self._edge = min(EDGE, options.largest_range)
+        self._probe = min(PROBE, options.largest_range)
         self._depth = options.readahead * options.range_size
         self._segments: list[Segment] = []
         self._lent: Segment | None = None
@@ -236,7 +236,8 @@ class Readahead:
         size = version.size if version is not None else None
         want = min(want, self._range_size)
         if offset < self._edge:
-            start, stop, pinned = 0, max(self._edge, offset + want), offset + want <= self._edge
+            stop = min(offset + want, self._range_size)
+            start, stop, pinned = 0, max(self._edge, stop), stop <= self._edge
         elif size is not None and offset >= size - self._edge:
             start, stop, pinned = size - self._edge, size, True
         elif self._depth and run >= STREAM:

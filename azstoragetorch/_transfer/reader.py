@@ -28,7 +28,7 @@ class Reader:
     """Concurrent ranged reads of one blob.
 
     :param blob: the blob.
-    :param options: ``range_size`` and ``in_flight`` are used here.
+    :param options: ``largest_range`` and ``in_flight`` are used here.
     :param version: the version to read, where it is known; otherwise it is the one that the first answer is of.
     :param etag: what that first answer has to be of, where only this much is known.
     """
@@ -45,7 +45,7 @@ class Reader:
         self.version = version
         """Size and ETag of the blob, ``None`` before the first answer if they were not known."""
         self._etag = etag
-        self._range_size = options.range_size
+        self._range_size = options.largest_range
         self._slots = asyncio.Semaphore(options.in_flight)
         self._leader: asyncio.Future[None] | None = None
 

@@ -36,7 +36,7 @@ class RemoteBlob(Protocol):
     ) -> RangeRead:
         """Fill ``view`` from byte ``offset`` of the blob.
 
-        :param view: contiguous, writable, one byte per item.
+        :param view: contiguous, writable, one byte per item, at most ``options.largest_range`` of them.
         :param etag: refuse any other version of the blob; ``None`` accepts the current one.
         :param opened: called once, as soon as an answer named the version and before its body arrives.
         :return: bytes filled (short only at the end of the blob) and the version they belong to.
@@ -52,13 +52,17 @@ class RemoteBlob(Protocol):
         """
 
     async def put(self, content: memoryview) -> None:
-        """Replace the blob by ``content`` in one request."""
+        """Replace the blob by ``content`` in one request, sent again while it is not answered: the last writer wins.
+
+        :raises CommitOutcomeUnknownError: if neither that nor the question what the blob holds was answered.
+        """
 
     async def commit(self, block_ids: Sequence[str], *, create_only: bool) -> None:
         """Make the staged blocks the content of the blob, in this order.
 
         :param create_only: fail if the blob exists already.
         :raises BlobExistsError: if it does, and its content is not these very blocks.
+        :raises BlobModifiedError: if another writer's commit discarded these blocks.
         :raises CommitOutcomeUnknownError: if neither the commit nor the question what became of it was answered.
         """
 

@@ -27,7 +27,7 @@ async def fetch_known(blob: RemoteBlob, version: BlobVersion, options: TransferO
     :raises BlobModifiedError: if the blob is another version by now.
     """
     size = version.size
-    if size > options.range_size:
+    if size > options.largest_range:
         content, view = fillable_bytes(size)
         _check(blob, await Reader(blob, options, version).read_at(0, view), size)
         return content
@@ -77,7 +77,7 @@ async def fetch_whole(
     if size is not None and etag is not None:
         version = BlobVersion(size, etag)
         return await fetch_known(blob, version, options), version
-    lease = await memory.take(min(HEAD, options.range_size), options.memory_budget)
+    lease = await memory.take(min(HEAD, options.largest_range), options.memory_budget)
     try:
         filled, version = await fetch_head(blob, memoryview(lease.buffer), options, etag)
         lease.settle()

@@ -106,15 +106,21 @@ class BlockWriter:
         :raises FatalBlobIOWriteError: if this or an earlier block could not be staged.
         :raises BlobExistsError: if the writer is to create the blob and it exists.
         """
+        lease: Lease | None = None
         try:
             await self._send(block)
-            size = block_size(self._options.block_size, len(self._ids))
-            lease = await self._memory.take(size, self._options.memory_budget)
+            lease = await self._memory.take(
+                block_size(self._options.block_size, len(self._ids)), self._options.memory_budget
+            )
         except AZStorageTorchError as error:
             self._fail(error)
-            raise
+            if error is not self._cause or isinstance(error, BlobExistsError):
+                raise
+        if lease is None:
+            self.check()  # raises what was just noted
+        assert lease is not None
         lease.settle()
-        self._filling = Block(size, lease)
+        self._filling = Block(lease.size, lease)
         return self._filling
 
     async def _send(self, block: Block) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-__all__ = ["Checksum", "TransferOptions"]
+__all__ = ["Checksum", "TransferOptions", "Verify", "has_crc64"]
 
 KiB = 1024
 MiB = 1024 * KiB
@@ -16,7 +17,12 @@ MiB = 1024 * KiB
 MAX_BLOCK_SIZE = 4000 * MiB
 """Largest block the service accepts: https://learn.microsoft.com/rest/api/storageservices/put-block#remarks"""
 
+MAX_VERIFIED = 4 * MiB
+"""Most that the service computes a checksum of when it is read:
+https://learn.microsoft.com/rest/api/storageservices/get-blob#request-headers"""
+
 Checksum: TypeAlias = Literal["auto", "md5", "crc64", "none"]
+Verify: TypeAlias = Literal["none", "range"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,8 +78,15 @@ class TransferOptions:
 
     checksum: Checksum = "auto"
     """Checksum sent with every block and verified by the service: ``"md5"``, ``"crc64"`` (needs
-    ``azure-storage-extensions``), ``"none"``, or ``"auto"``: MD5 over plain http, none over https, where TLS already
-    authenticates every byte and MD5 (755 MB/s a core) would double the cost of an upload."""
+    ``azure-storage-extensions``; the list of blocks has MD5), ``"none"``, or ``"auto"``: MD5 over plain http, none over
+    https, where TLS already authenticates every byte. MD5 nearly triples the CPU time of an upload, CRC64 adds two
+    thirds of it (docs/performance.md)."""
+
+    verify: Verify = "none"
+    """Whether what is read is compared with a checksum that the service computes of it: ``"none"``, or ``"range"``, for
+    every range, before it counts as received: CRC64 where its extra is installed and the service knows it, else MD5.
+    Ranges are at most 4 MiB then, the most it computes one of. Over https TLS detects whatever happens on the way. CPU
+    time as for ``checksum``."""
 
     ca_file: str | os.PathLike[str] | None = None
     """PEM file with the certificate authorities to trust; ``None`` reads ``SSL_CERT_FILE``, then
@@ -102,14 +115,23 @@ class TransferOptions:
                 raise ValueError(f"{name} must be more than 0 and at most 86400 seconds, got {value}")
         if self.checksum not in get_args(Checksum):
             raise ValueError(f"checksum must be one of {get_args(Checksum)}, got {self.checksum!r}")
-        if self.checksum == "crc64" and not _installed("azure.storage.extensions"):
+        if self.verify not in get_args(Verify):
+            raise ValueError(f"verify must be one of {get_args(Verify)}, got {self.verify!r}")
+        if self.checksum == "crc64" and not has_crc64():
             raise ValueError("checksum 'crc64' needs an extra: pip install 'azstoragetorch[crc64]'")
         if self.ca_file is not None and not Path(self.ca_file).is_file():
             raise ValueError(f"ca_file {os.fspath(self.ca_file)!r} is not a file")
 
+    @property
+    def largest_range(self) -> int:
+        """Bytes that one GET asks for at most: ``range_size``, or less where ``verify`` needs that."""
+        return self.range_size if self.verify == "none" else min(self.range_size, MAX_VERIFIED)
 
-def _installed(module: str) -> bool:
+
+@functools.cache
+def has_crc64() -> bool:
+    """Return whether the extra that computes CRC64 is installed; looked for once, because that reads folders."""
     try:
-        return importlib.util.find_spec(module) is not None
+        return importlib.util.find_spec("azure.storage.extensions") is not None
     except ModuleNotFoundError:  # not even its parent
         return False

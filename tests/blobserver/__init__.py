@@ -24,7 +24,8 @@ from tests.blobserver.actions import (
     Status,
     Trickle,
 )
-from tests.blobserver.content import crc32, synthetic_bytes
+from tests.blobserver.admit import Admit
+from tests.blobserver.content import SyntheticContent, crc32, synthetic_bytes
 from tests.blobserver.faults import Action, Match, Rule, on
 from tests.blobserver.log import Record
 from tests.blobserver.process import ServerProcess
@@ -33,6 +34,7 @@ from tests.blobserver.store import Block, Version
 
 __all__ = [
     "Action",
+    "Admit",
     "BlobServer",
     "Block",
     "Call",
@@ -58,6 +60,7 @@ __all__ = [
     "StallBody",
     "StallUpload",
     "Status",
+    "SyntheticContent",
     "Trickle",
     "Version",
     "crc32",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
-from tests.blobserver.content import BytesContent
+from tests.blobserver.content import BytesContent, Content
 from tests.blobserver.faults import Action
 from tests.blobserver.link import Dropped, End, Exchange
 from tests.blobserver.wire import Response, ServiceError, error_response
@@ -25,7 +25,7 @@ class Status(Action):
         code: str = "",
         headers: Mapping[str, str] | None = None,
         *,
-        body: bytes | None = None,
+        body: bytes | Content | None = None,
         early: bool = False,
     ) -> None:
         self._error = ServiceError(status, code, headers=headers)
@@ -291,15 +291,15 @@ class FlipBit(Action):
 class ReplaceBody(Action):
     """Perform the operation, then send this body under the answer's headers, with its own Content-Length."""
 
-    def __init__(self, body: bytes) -> None:
-        self._body = body
+    def __init__(self, body: bytes | Content) -> None:
+        self._content = BytesContent(body) if isinstance(body, bytes) else body
 
     def on_response(self, exchange: Exchange, response: Response) -> None:
         self.apply(response)
 
     def apply(self, response: Response) -> None:
-        response.content = BytesContent(self._body)
-        response.start, response.stop, response.length = 0, len(self._body), len(self._body)
+        response.content = self._content
+        response.start, response.stop, response.length = 0, self._content.size, self._content.size
 
 
 def _first(pieces: Iterator[memoryview], count: int) -> Iterator[memoryview]:

@@ -141,6 +141,8 @@ class Connection:
 
     def _finish(self, response: Response, request: Request | None) -> Response:
         """Add the headers that every answer of the service has."""
+        if response.complete:
+            return response
         response.set("Date", formatdate(usegmt=True))
         response.set("Server", "Windows-Azure-Blob/1.0")
         response.set("x-ms-request-id", str(uuid.uuid4()))

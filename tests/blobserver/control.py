@@ -8,6 +8,7 @@
 ``POST /__listing__`` list blobs that cannot be read: ``{"count": 1000000, "prefix": ""}``
 ``POST /__fault__``   answer with an error: ``{"status": 503, "code": "ServerBusy", "headers": {}, "method": null,
                       "comp": null, "blob": null, "times": 1, "nth": 1}``
+``POST /__admit__``   from now on refuse what is more than ``{"rate": 200, "burst": 50}``: see `Admit`
 
 These requests are neither logged nor slowed down, and need no headers of the service.
 """
@@ -19,6 +20,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tests.blobserver.actions import Status
+from tests.blobserver.admit import Admit
 from tests.blobserver.faults import on
 from tests.blobserver.wire import Request, Response, ServiceError, body_response, error_response
 
@@ -62,6 +64,8 @@ def _perform(server: BlobServer, request: Request) -> dict[str, Any]:
             match = on(values.get("method"), values.get("comp"), blob=values.get("blob"))
             action = Status(values["status"], values.get("code", ""), values.get("headers"))
             server.fault(match, action, times=values.get("times", 1), nth=values.get("nth", 1))
+        case "POST", "/__admit__":
+            server.fault(on(), Admit(values["rate"], values["burst"]), times=None)
         case _:
             raise ValueError(f"no control endpoint {request.method} {request.path}")
     return {}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.blobserver.link import Exchange
+from tests.blobserver.log import PATIENCE
 from tests.blobserver.wire import Request, Response
 
 
@@ -109,7 +110,7 @@ class Rule:
         with self._condition:
             self._times = self.hits
 
-    def wait(self, hits: int = 1, timeout: float = 10.0) -> None:
+    def wait(self, hits: int = 1, timeout: float = PATIENCE) -> None:
         """Wait until the rule has taken so many requests.
 
         :raises TimeoutError: if it has not after ``timeout`` seconds.

@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 
 from tests.blobserver.wire import Request
 
+PATIENCE = 25.0
+"""Seconds to wait for what a client must do. It may first have to import the SDK (1 s alone on a core, many times that
+on a busy machine); a client that never does it should be told before the 40 s that most tests have are over."""
+
 
 @dataclass(slots=True)
 class Record:
@@ -109,7 +113,7 @@ class RequestLog:
     def active(self) -> int:
         return self._active
 
-    def wait(self, *, active: int | None = None, connections: int | None = None, timeout: float = 10.0) -> None:
+    def wait(self, *, active: int | None = None, connections: int | None = None, timeout: float = PATIENCE) -> None:
         """Wait until no more than this many requests are under way and connections open.
 
         :raises TimeoutError: if that is not so after ``timeout`` seconds.

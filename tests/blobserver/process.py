@@ -90,6 +90,10 @@ class ServerProcess:
         """Answer requests with an error status: see `tests.blobserver.control`."""
         self._control("POST", "/__fault__", {"status": status, **rule})
 
+    def admit(self, rate: float, burst: float) -> None:
+        """Admit so many requests a second from now on: see `Admit`."""
+        self._control("POST", "/__admit__", {"rate": rate, "burst": burst})
+
     def _control(self, method: str, path: str, values: object = None) -> dict[str, Any]:
         host, port = self._address.hostname or "", self._address.port
         connection: http.client.HTTPConnection

@@ -24,7 +24,7 @@ from tests.blobserver.content import BytesContent, SyntheticContent
 from tests.blobserver.faults import Action, Faults, Match, Rule
 from tests.blobserver.link import Link, Model
 from tests.blobserver.listing import catalog
-from tests.blobserver.log import Record, RequestLog
+from tests.blobserver.log import PATIENCE, Record, RequestLog
 from tests.blobserver.service import ACCOUNT, Service
 from tests.blobserver.store import Block, Store, Version
 from tests.blobserver.wire import ServiceError
@@ -38,6 +38,7 @@ class BlobServer(Model):
     :param tls: serve https with this server-side context.
     :param container: made at the start; names given to the methods are in it.
     :param keep_versions: keep replaced content readable by ``versionid``, at the cost of its memory.
+    :param listening: ``False`` refuses connections until `listen` is called, on a port that is nobody else's meanwhile.
     :param discard_uploads: keep only sizes (and with ``discarded_crc`` CRC-32 sums) of what is uploaded.
 
     ``latency``, ``bandwidth``, ``connect_latency`` and ``keep_alive`` are those of `Model` and can be set at any
@@ -61,6 +62,7 @@ class BlobServer(Model):
         keep_versions: bool = True,
         discard_uploads: bool = False,
         discarded_crc: bool = True,
+        listening: bool = True,
     ) -> None:
         super().__init__(latency, connect_latency, bandwidth, keep_alive)
         self.store = Store(keep_versions=keep_versions)
@@ -77,13 +79,21 @@ class BlobServer(Model):
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._links: dict[threading.Thread, Link] = {}
-        self._listener = socket.create_server((host, port), backlog=512)
+        self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind((host, port))
         self.port: int = self._listener.getsockname()[1]
         scheme = "http" if tls is None else "https"
         self.origin = f"{scheme}://{host}:{self.port}"
         self.account_url = f"{self.origin}/{ACCOUNT}"
         self.container_url = f"{self.account_url}/{container}"
         self._acceptor = threading.Thread(target=self._accept, name="blobserver", daemon=True)
+        if listening:
+            self.listen()
+
+    def listen(self) -> None:
+        """Accept connections from now on; not to be called twice."""
+        self._listener.listen(512)
         self._acceptor.start()
 
     def __enter__(self) -> BlobServer:
@@ -102,7 +112,8 @@ class BlobServer(Model):
         self._closing.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        self._acceptor.join(_JOIN_SECONDS)
+        if self._acceptor.ident is not None:
+            self._acceptor.join(_JOIN_SECONDS)
         self._listener.close()
         with self._lock:
             links = dict(self._links)
@@ -221,14 +232,14 @@ class BlobServer(Model):
         """Spoil requests: see `Faults.add`."""
         return self.faults.add(match, *actions, times=times, nth=nth)
 
-    def wait_idle(self, timeout: float = 10.0) -> None:
+    def wait_idle(self, timeout: float = PATIENCE) -> None:
         """Wait until no request is under way.
 
         :raises TimeoutError: if one still is after ``timeout`` seconds.
         """
         self.log.wait(active=0, timeout=timeout)
 
-    def wait_closed(self, connections: int = 0, timeout: float = 10.0) -> None:
+    def wait_closed(self, connections: int = 0, timeout: float = PATIENCE) -> None:
         """Wait until the peers have closed all but so many connections.
 
         :raises TimeoutError: if more are open after ``timeout`` seconds.

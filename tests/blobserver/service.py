@@ -20,7 +20,7 @@ from tests.blobserver.wire import Request, Response, ServiceError, body_response
 ACCOUNT = "devstoreaccount1"
 TENANT = "72f988bf-86f1-41af-91ab-2d7cd011db47"
 BLOCK_SIZE_LIMIT = 4000 * 1024 * 1024
-RANGE_MD5_LIMIT = 4 * 1024 * 1024
+RANGE_CHECKSUM_LIMIT = 4 * 1024 * 1024
 _CHALLENGE = (
     f"Bearer authorization_uri=https://login.microsoftonline.com/{TENANT}/oauth2/authorize "
     "resource_id=https://storage.azure.com"
@@ -84,6 +84,7 @@ class Service:
         """
         _check_headers(request)
         _check_md5(request)
+        _check_crc64(request)
         account, _, rest = request.path[1:].partition("/")
         if account != ACCOUNT or not rest:
             raise ServiceError(400, "InvalidUri", f"the path does not start with /{ACCOUNT}/ and a container")
@@ -174,16 +175,26 @@ class Service:
         whole_md5 = headers.pop("Content-MD5", None)
         if whole_md5 is not None:
             headers["x-ms-blob-content-md5"] = whole_md5
-        if request.headers.get("x-ms-range-get-content-md5", "").lower() == "true":
-            if stop - start > RANGE_MD5_LIMIT:
-                raise ServiceError(400, "OutOfRangeInput", "the MD5 of a range is limited to 4 MiB")
+        md5 = request.headers.get("x-ms-range-get-content-md5", "").lower() == "true"
+        crc64 = request.headers.get("x-ms-range-get-content-crc64", "").lower() == "true"
+        if md5 and crc64:
+            raise ServiceError(400, "InvalidHeaderValue", "one checksum of a range, not two")
+        if (md5 or crc64) and stop - start > RANGE_CHECKSUM_LIMIT:
+            raise ServiceError(400, "OutOfRangeInput", "the checksum of a range is limited to 4 MiB")
+        if md5:
             headers["Content-MD5"] = _md5(version.content, start, stop)
+        if crc64 and (checksum := _crc64(version.content, start, stop)) is not None:
+            headers["x-ms-content-crc64"] = checksum
         return Response(206, headers, version.content, start, stop, stop - start)
 
     def _put(self, request: Request, container: str, name: str) -> Response:
         if request.headers.get("x-ms-blob-type") != "BlockBlob":
             raise ServiceError(400, "InvalidHeaderValue", "x-ms-blob-type is not BlockBlob")
         properties, conditions = _properties(request), _conditions(request)
+        if not isinstance(request.body, DiscardedContent):
+            # Kept of every Put Blob, whether it was sent or not; of a Put Block List only x-ms-blob-content-md5 is.
+            md5 = request.headers.get("content-md5") or _md5(request.body, 0, request.body.size)
+            properties.setdefault("Content-MD5", md5)
         return self._written(self.store.put(container, name, request.body, properties, conditions))
 
     def _put_block(self, request: Request, container: str, name: str) -> Response:
@@ -243,6 +254,18 @@ def _md5(content: Content, start: int, stop: int) -> str:
     return base64.b64encode(digest.digest()).decode()
 
 
+def _crc64(content: Content, start: int, stop: int) -> str | None:
+    """Compute as the service does; ``None`` where the package that can is not installed: a service that cannot."""
+    try:
+        from azure.storage.extensions.checksums import crc64
+    except ImportError:
+        return None
+    value = 0
+    for piece in content.slices(start, stop):
+        value = crc64.compute(bytes(piece), value)
+    return base64.b64encode(value.to_bytes(8, "little")).decode()
+
+
 def _check_headers(request: Request) -> None:
     if not re.fullmatch(r"20\d\d-\d\d-\d\d", request.headers.get("x-ms-version", "")):
         raise ServiceError(400, "MissingRequiredHeader", "x-ms-version is missing or not a date")
@@ -258,6 +281,15 @@ def _check_md5(request: Request) -> None:
         return
     if expected != _md5(request.body, 0, request.body.size):
         raise md5_mismatch()
+
+
+def _check_crc64(request: Request) -> None:
+    """Verify a body against its x-ms-content-crc64, if it was kept."""
+    expected = request.headers.get("x-ms-content-crc64")
+    if expected is None or isinstance(request.body, DiscardedContent):
+        return
+    if _crc64(request.body, 0, request.body.size) not in (expected, None):
+        raise ServiceError(400, "Crc64Mismatch", "The CRC64 value specified in the request did not match the content.")
 
 
 def md5_mismatch() -> ServiceError:

@@ -437,7 +437,7 @@ class TestProtocol:
 
     def test_close_ends_all_threads_and_sockets(self) -> None:
         """Thousands of tests start one server each."""
-        before = threading.active_count()
+        before = set(threading.enumerate())
         server = BlobServer()
         server.put("a", b"x")
         hanging = server.fault("GET", Hang(), times=None)
@@ -448,7 +448,7 @@ class TestProtocol:
                 sock.sendall(get_request("a"))
             hanging.wait(hits=5)
             server.close()
-            assert threading.active_count() == before
+            assert set(threading.enumerate()) <= before  # what earlier tests left may end meanwhile
             assert [sock.recv(1) for sock in sockets] == [b""] * 5
 
 
@@ -581,6 +581,20 @@ def test_own_process_is_controlled_by_requests() -> None:
         assert server.requests() == []
 
 
+def test_own_process_admits_so_many_requests_a_second() -> None:
+    """Processes that share an account are measured against it."""
+    with ServerProcess() as server:
+        server.put_synthetic(("a", 10))
+        server.admit(rate=0.01, burst=2)
+        with BlobClient.from_blob_url(server.url("a"), retry_total=0) as client:
+            assert client.download_blob().readall() == synthetic_bytes(0, 10)
+            assert client.exists()
+            with pytest.raises(HttpResponseError) as refused:
+                client.download_blob()
+        assert code(refused.value) == "ServerBusy"
+        assert [record["status"] for record in server.requests()] == [206, 200, 503]
+
+
 def test_own_process_lists_what_is_not_there() -> None:
     """The listing of a million blobs is measured against it."""
     with (
@@ -592,3 +606,14 @@ def test_own_process_lists_what_is_not_there() -> None:
         server.configure(start_from=False)
         server.put_listing(3, "x/")
         assert len(list(client.list_blobs(start_from="x/000000-0001"))) == 3
+
+
+def test_connections_are_refused_until_it_listens() -> None:
+    """A test of a restarting host needs a port that nobody answers on and nobody else can take."""
+    with BlobServer(listening=False) as server:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port))
+
+        server.listen()
+
+        socket.create_connection(("127.0.0.1", server.port)).close()

@@ -97,7 +97,7 @@ class Response:
     """One answer: the bytes ``[start, stop)`` of ``content`` under the status and headers.
 
     ``length`` is the Content-Length sent unless ``headers`` hold another; it differs from ``stop - start`` only for
-    HEAD and for faults.
+    HEAD and for faults. ``complete`` says that another service made the answer, so that no header is missing.
     """
 
     status: int
@@ -107,6 +107,7 @@ class Response:
     stop: int = 0
     length: int = 0
     close: bool = False
+    complete: bool = False
 
     def set(self, name: str, value: str | None) -> None:
         """Set a header, whatever the case it has now; ``None`` removes it."""

@@ -1,0 +1,37 @@
+"""Which proxy a request takes, as the environment says; looked up once for an event loop.
+
+Over https a proxy is asked for a tunnel (CONNECT) and learns the name of the host and nothing else. Over plain http it
+is handed the whole request, so nothing that proves who asks may be in it.
+"""
+
+from __future__ import annotations
+
+import urllib.request
+from urllib.parse import urlsplit
+
+from azstoragetorch._values.url import BlobUrl, ContainerUrl
+
+__all__ = ["Proxies"]
+
+
+class Proxies:
+    """``http_proxy``, ``https_proxy``, ``all_proxy`` and ``no_proxy``, or what the system has in their place."""
+
+    def __init__(self) -> None:
+        self._urls = urllib.request.getproxies()
+
+    def of(self, url: BlobUrl | ContainerUrl, *, anonymous: bool) -> str | None:
+        """Return the URL of the proxy for ``url``; ``None`` is a direct connection, as always to this machine.
+
+        :param anonymous: whether requests will carry no proof of who asks.
+        :raises ValueError: if the proxy would see that proof.
+        """
+        if url.is_loopback or urllib.request.proxy_bypass(urlsplit(url.endpoint).hostname or ""):
+            return None
+        proxy = self._urls.get(url.scheme) or self._urls.get("all")
+        if proxy is not None and url.scheme == "http" and not anonymous:
+            raise ValueError(
+                f"{url}: a SAS is never sent through a proxy over plain http, where the proxy would see it; use https, "
+                f"or name the host in the environment variable no_proxy"
+            )
+        return proxy
