@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,10 +12,23 @@ from typing import TypeVar
 import pytest
 import trustme
 from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
 from tests.blobserver import BlobServer
 
 pytest_plugins = ["tests.azurite.fixtures"]
+
+# That a machine is slow or busy is no failure: Hypothesis would allow an example 0.2 s. Examples are others in every
+# run, but in CI the same, so that a change is judged by what it changes; what fails prints how to repeat it.
+settings.register_profile(
+    "tests",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+    derandomize=(in_ci := bool(os.environ.get("CI"))),
+    database=None if in_ci else settings().database,
+)
+settings.load_profile("tests")
 
 _Server = TypeVar("_Server", bound=BlobServer)
 
@@ -55,10 +69,8 @@ def server() -> Iterator[BlobServer]:
     yield from _checked(BlobServer())
 
 
-@pytest.fixture(scope="session")
-def tls_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
-    """One authority and certificate for the whole run."""
-    folder = tmp_path_factory.mktemp("tls")
+def make_tls_files(folder: Path) -> TlsFiles:
+    """Make an authority and a certificate of its own in an existing folder."""
     files = TlsFiles(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1", "localhost")
@@ -66,6 +78,12 @@ def tls_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
     issued.cert_chain_pems[0].write_to_path(str(files.cert_file))
     issued.private_key_pem.write_to_path(str(files.key_file))
     return files
+
+
+@pytest.fixture(scope="session")
+def tls_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    """One authority and certificate for the whole run."""
+    return make_tls_files(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

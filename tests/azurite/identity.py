@@ -14,11 +14,11 @@ import json
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
-_HEADER = "tests"
 _LIFETIME = 3600  # seconds
 
 
@@ -35,18 +35,23 @@ def storage_token(lifetime: float = _LIFETIME) -> str:
 
 
 class IdentityEndpoint:
-    """A running endpoint; a context manager that ends it."""
+    """A running endpoint; a context manager that ends it.
 
-    def __init__(self) -> None:
+    :param token: returns the token to hand out.
+    :param header: what whoever asks must know.
+    """
+
+    def __init__(self, token: Callable[[], str] = storage_token, header: str = "tests") -> None:
+        self._header = header
         self.token_count = 0
         """Tokens handed out so far."""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                granted = self.headers.get("X-IDENTITY-HEADER") == _HEADER
+                granted = self.headers.get("X-IDENTITY-HEADER") == header
                 answer = {
-                    "access_token": storage_token(),
+                    "access_token": token(),
                     "expires_on": str(int(time.time()) + _LIFETIME),
                     "resource": "https://storage.azure.com",
                     "token_type": "Bearer",
@@ -80,7 +85,7 @@ class IdentityEndpoint:
         return {
             "AZURE_TOKEN_CREDENTIALS": "ManagedIdentityCredential",
             "IDENTITY_ENDPOINT": f"http://127.0.0.1:{self._server.server_port}/msi/token",
-            "IDENTITY_HEADER": _HEADER,
+            "IDENTITY_HEADER": self._header,
             "NO_PROXY": "127.0.0.1",
         }
 

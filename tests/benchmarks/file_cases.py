@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.benchmarks.kinds import FAR, MIB, Case, Goal, Sizes, wall
+from tests.benchmarks.kinds import FAR, MIB, BlobName, Case, Goal, Sizes, wall
 from tests.benchmarks.runs import Run
 
 __all__ = ["FILE_CASES", "FILE_GOALS"]
@@ -15,6 +15,19 @@ READS = 32
 """Random places that are read in one file."""
 
 
+EXTRA = "azure.storage.extensions"
+
+CHECKED: Sequence[tuple[str, BlobName, str, dict[str, str], str]] = (
+    ("readinto", "blob", "unverified", {"verify": "none"}, ""),
+    ("readinto", "blob", "verified by CRC64", {"verify": "range"}, ""),
+    ("readinto", "blob", "verified by MD5", {"verify": "range"}, EXTRA),
+    ("write", "upload", "without checksum", {"checksum": "none"}, ""),
+    ("write", "upload", "with CRC64", {"checksum": "crc64"}, ""),
+    ("write", "upload", "with MD5", {"checksum": "md5"}, ""),
+)
+"""What checksums cost, over http: over https none is the default."""
+
+
 FILE_CASES: Sequence[Case] = (
     Case("read", "read", "https", "blob", "floor-receive"),
     Case("readinto", "readinto", "https", "blob", "floor-receive"),
@@ -23,6 +36,10 @@ FILE_CASES: Sequence[Case] = (
     Case("save http", "save", "http", "saved", "floor-save", FAR),
     Case("save https", "save", "https", "saved", "floor-save", FAR),
     Case("write", "write", "https", "upload", "floor-send"),
+    *(
+        Case(f"{piece} {name}", piece, "http", blob, options=options, without=without, alone=True)
+        for piece, blob, name, options, without in CHECKED
+    ),
     Case("small", "read", "http", "small"),
     Case("random first", "random-reads", "http", "large", reads=1),
     Case("random next", "random-reads", "http", "large", reads=READS),
@@ -72,6 +89,11 @@ FILE_GOALS: Sequence[Goal] = (
     Goal("P4", "save http", "torch.save, 20 ms, 60 MB/s a connection, http", "s", wall, least=2.5, aim=1.2),
     Goal("P4", "save https", "the same, https", "s", wall, least=2.5, aim=1.2),
     Goal("P10", "write", "write() of one blob, https: CPU", "s/GB", _cpu_per_gb, least=1.5, aim=1.3),
+    *(
+        Goal("C1", f"{piece} {name}", f"{piece}() of one blob, http, {name}: {what}", unit, figure)
+        for piece, _, name, _, _ in CHECKED
+        for what, unit, figure in (("CPU", "s/GB", _cpu_per_gb), ("wall", "s", wall))
+    ),
     Goal("P11", "small", "one small blob: GET requests", "", _gets, most=1),
     Goal("P11", "small", "one small blob: HEAD requests", "", _heads, most=0),
     Goal("P12", "read", "read(): peak memory per byte of the blob", "x", _peak_of_blob, most=1.2),

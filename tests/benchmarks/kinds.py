@@ -103,11 +103,13 @@ class Case:
     workers: int = 0
     spinning: bool = False
     alone: bool = False
+    options: dict[str, str] = field(default_factory=dict)
+    without: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """One figure and what it has to reach.
+    """One figure and what it has to reach; nothing, if it is there to be known.
 
     :ivar figure: takes the figure from a run; less is better.
     :ivar least: how many times less than 0.2.0 it has to be, or

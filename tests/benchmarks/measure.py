@@ -29,6 +29,8 @@ class Parameters:
     :ivar burn: seconds of pure Python that a dataset's transform computes for each sample.
     :ivar workers: processes of the DataLoader.
     :ivar spinning: another thread of the process computes in pure Python all the time.
+    :ivar options: of `TransferOptions`, which only this library has.
+    :ivar without: a module that counts as not installed.
     """
 
     url: str
@@ -39,6 +41,8 @@ class Parameters:
     burn: float = 0.0
     workers: int = 0
     spinning: bool = False
+    options: dict[str, str] = field(default_factory=dict)
+    without: str = ""
 
 
 @dataclass

@@ -24,7 +24,7 @@ MIB = 1 << 20
 class Outcome:
     """Medians of a goal's figure. Who did not run has none.
 
-    :ivar reached: whether the goal is reached; ``None`` if it is a ratio and 0.2.0 did not run.
+    :ivar reached: whether the goal is reached; ``None`` if there is none, or it is a ratio and 0.2.0 did not run.
     """
 
     goal: str
@@ -54,10 +54,12 @@ def _outcome(goal: Goal, runs: Sequence[Run], sizes: Sizes) -> Outcome:
     reached = None
     if goal.most is not None and ours is not None:
         target, reached = f"<= {goal.most:g} {goal.unit}".rstrip(), ours <= goal.most
-    else:
+    elif goal.least is not None:
         target = f">= {goal.least:g}x"
-        if ratio is not None and goal.least is not None:
+        if ratio is not None:
             reached = ratio >= goal.least
+    else:
+        target = ""
     floor_ratio = ours / floor if ours is not None and floor else None
     return Outcome(goal.name, goal.title, goal.unit, old, ours, floor, ratio, floor_ratio, target, reached)
 

@@ -172,6 +172,8 @@ class Runner:
             burn=case.burn,
             workers=case.workers,
             spinning=case.spinning,
+            options=case.options,
+            without=case.without,
         )
 
     def _prepare(self, case: Case) -> None:

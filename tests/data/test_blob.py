@@ -255,7 +255,7 @@ def test_readers_count_in_the_statistics_of_the_dataset(server: BlobServer) -> N
     blob.read()
     with blob.reader() as file:
         file.read()
-        assert file.stats() is shared.stats
+        assert file.stats() == shared.stats
 
     assert (shared.stats.requests, shared.stats.bytes) == (2, 14)
 

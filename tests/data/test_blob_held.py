@@ -79,7 +79,13 @@ operations: st.SearchStrategy[list[Operation]] = st.lists(
 
 
 class WithPeek(io.BytesIO):
-    """`io.BytesIO` with the method that only buffered files have."""
+    """`io.BytesIO` with the method that only buffered files have, and with their `readlines`.
+
+    A buffered file stops after the line that exceeds the hint, `io.BytesIO` already after one that reaches it.
+    """
+
+    def readlines(self, hint: int | None = None, /) -> list[bytes]:
+        return io.IOBase.readlines(self, -1 if hint is None else hint)
 
     def peek(self, size: int = 0) -> bytes:
         start = self.tell()
@@ -102,6 +108,7 @@ def outcome(file: Any, operation: Operation) -> Any:
 
 @given(st.one_of(st.just(CONTENT), st.binary(max_size=40)), operations)
 @example(b"", [("readinto", (0,)), ("peek", (1,)), ("next", ()), ("readline", ())])
+@example(CONTENT, [("readlines", (len(b"first line\n"),))])
 def test_held_reader_is_the_file_that_bytesio_is(content: bytes, steps: list[Operation]) -> None:
     """PIL, zipfile, soundfile and pickle each use another part of what a file can do."""
     with held(content).reader() as file:

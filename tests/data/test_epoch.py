@@ -357,7 +357,7 @@ def test_collected_cells_leave_nothing_behind() -> None:
     for _ in range(50):
         use()
 
-    assert descriptors() == before
+    assert descriptors() <= before  # what earlier tests left may be closed meanwhile
 
 
 @shares_memory

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(60)
 
 LIMIT = 100
 
-STUCK = 3.0
+STUCK = 20.0
 """Seconds after which a test that only gives way to other tasks, which takes milliseconds, counts as stuck."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from azstoragetorch._transfer.whole import HEAD, fetch_head, fetch_known, fetch_
 from azstoragetorch._values.version import BlobVersion
 from azstoragetorch.exceptions import BlobIntegrityError, BlobModifiedError, BlobNotFoundError
 from tests.blobserver import BlobServer, Call, ContentRange, CutBody, Header, ShortBody, Status, on, synthetic_bytes
-from tests.data.blobs import KiB, MiB, at
+from tests.data.blobs import KiB, MiB, access, at
 
 pytestmark = pytest.mark.timeout(40)
 
@@ -151,8 +152,9 @@ async def test_listed_size_that_the_blob_does_not_have(server: BlobServer, blob:
             await fetch_known(blob, BlobVersion(wrong, etag), OPTIONS)
 
 
-async def test_answer_that_names_no_version_is_refused(server: BlobServer, blob: AzureBlob) -> None:
+async def test_answer_that_names_no_version_is_refused(server: BlobServer) -> None:
     """Without an ETag the rest could be of another version."""
+    blob = await at(server.url("a"), access(options=replace(OPTIONS, deadline=1))).connect()
     server.put_synthetic("a", 300 * KiB)
     server.fault(on("GET"), Header("ETag", None), times=None)
     with pytest.raises(BlobIntegrityError, match="ETag"):

@@ -295,8 +295,10 @@ def test_file_is_safe_to_use_from_many_threads(server: BlobServer) -> None:
 def test_counters_tell_what_was_fetched(url: str) -> None:
     """They are how a user finds out what a slow job did."""
     with opened(url) as file:
-        counters = file.stats()
+        before = file.stats()
         file.read()
+        counters = file.stats()
+        assert before.requests == 0, "which does not change any more"
         assert (counters.requests, counters.bytes, counters.retries) == (1, len(CONTENT), 0)
 
 

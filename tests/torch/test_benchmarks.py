@@ -16,6 +16,8 @@ from tests.benchmarks.rivals import our_rival
 from tests.benchmarks.runner import Runner
 from tests.blobserver import BlobServer
 
+pytestmark = pytest.mark.timeout(180)
+
 COUNT = 70  # more than two batches of a DataLoader
 TINY = Sizes(
     state=400_000,

@@ -12,7 +12,7 @@ from tests.torch.samples import Place, Sample, samples_of, with_credential
 
 pytestmark = pytest.mark.timeout(180)
 
-PAGES = ["docs/datasets.md"]
+PAGES = ["docs/datasets.md", "docs/observability.md"]
 SAMPLES = [sample for page in PAGES for sample in samples_of(page)]
 
 

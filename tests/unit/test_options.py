@@ -31,7 +31,7 @@ def test_defaults_are_those_that_are_documented() -> None:
     assert (options.range_size, options.block_size, options.in_flight) == (8 * MiB, 4 * MiB, 32)
     assert (options.readahead, options.memory_budget) == (16, 192 * MiB)
     assert (options.connect_timeout, options.idle_timeout, options.deadline) == (10, 30, 120)
-    assert (options.checksum, options.ca_file) == ("auto", None)
+    assert (options.checksum, options.verify, options.ca_file) == ("auto", "none", None)
 
 
 def test_options_cannot_be_changed() -> None:
@@ -101,6 +101,20 @@ def test_unknown_checksum_is_refused() -> None:
     """A typo must not turn the protection off."""
     with pytest.raises(ValueError, match="checksum must be one of"):
         TransferOptions(checksum="MD5")  # type: ignore[arg-type]
+
+
+def test_unknown_verify_is_refused() -> None:
+    """``True`` or a name of a checksum must not pass for it, nor turn it off."""
+    for value in ("md5", True, None):
+        with pytest.raises(ValueError, match="verify must be one of"):
+            TransferOptions(verify=value)  # type: ignore[arg-type]
+
+
+def test_verified_ranges_are_at_most_what_the_service_computes_checksums_of() -> None:
+    """It answers 400 to more than 4 MiB; smaller ones stay as they are asked for."""
+    assert TransferOptions().largest_range == 8 * MiB
+    assert TransferOptions(verify="range").largest_range == 4 * MiB
+    assert TransferOptions(verify="range", range_size=MiB).largest_range == MiB
 
 
 def test_missing_certificate_file_is_refused_by_name(tmp_path: Path) -> None:

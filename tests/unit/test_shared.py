@@ -256,7 +256,7 @@ def test_nothing_is_left_when_it_is_collected() -> None:
 
     assert [part[0] for part in parts] == list(range(50)), "a view keeps the memory"
     parts.clear()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # what earlier tests left may be closed meanwhile
 
 
 def test_descriptor_is_not_inherited_by_programs() -> None:

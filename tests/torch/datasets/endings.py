@@ -25,6 +25,7 @@ WARM_UP, TIMES = 8, 50
 def breaks(path: str) -> None:
     """Leave a loop 50 times in each way; say for each what was counted before and after, and the MiB it took."""
     job = job_of(path)
+    gc.freeze()  # what importing torch made: each of the collections below would look through it
     for way, spec in job["ways"]:
         dataset = made(job["container_url"], spec)
         leave: Callable[[Any], None] = globals()[way]
@@ -114,10 +115,8 @@ def counted() -> list[int]:
 
 async def tasks() -> int:
     await aclose()
-    current = asyncio.current_task()
-    for _ in range(200):  # what was let go ends by itself, when the loop comes to it
-        others = asyncio.all_tasks() - {current}
-        if not others:
+    for _ in range(2000):  # what was let go ends by itself, when the loop comes to it
+        if len(asyncio.all_tasks()) == 2:  # this one and the one that keeps the loop running
             break
         await asyncio.sleep(0.005)
     return len(asyncio.all_tasks())

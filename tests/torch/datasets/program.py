@@ -15,7 +15,7 @@ from tests.processes.script import Script
 from tests.torch.datasets.child import content_of
 from tests.torch.datasets.reading import Run, main
 
-__all__ = ["flat", "gone", "outcome", "program", "put", "results", "torchrun"]
+__all__ = ["FLAGS", "flat", "gone", "outcome", "program", "put", "results", "torchrun"]
 
 # torch's remark that four workers are more than the cores of a small machine; that is what the tests are about.
 # And torchdata 0.11 on torch 2.13, whose vitals are deprecated.

@@ -14,7 +14,7 @@ from tests.torch.datasets.child import names
 from tests.torch.datasets.program import outcome, program, put
 
 pytestmark = [
-    pytest.mark.timeout(90),
+    pytest.mark.timeout(180),
     pytest.mark.skipif(sys.platform != "linux", reason="counts by /proc"),
 ]
 

@@ -1,0 +1,91 @@
+"""Reads from Azurite over a network that breaks."""
+
+from __future__ import annotations
+
+__all__ = ["AZURITE"]
+
+from azstoragetorch.exceptions import (
+    BlobAccessError,
+    BlobIntegrityError,
+    BlobModifiedError,
+    BlobNotFoundError,
+    BlobResponseError,
+    BlobServiceError,
+    BlobTimeoutError,
+)
+from tests.blobserver import Action, Call, CutBody, Delay, Drop, Garbage, Hang, Header, ShortBody, StallBody, Status
+from tests.faults.case import Case, Table, raises
+from tests.faults.reading import FILE, FILES, MANY, READS, THIRD, spoil
+from tests.faults.scene import Scene
+
+
+def _azurite(name: str, action: Action, *others: Action, requests: int = 2) -> Case:
+    fault = spoil(action, *others)
+    return Case(name=name, fault=fault, service="azurite", requests=requests, uses=READS, seconds=3)
+
+
+def _azurite_always(name: str, action: Action, error: type[Exception], requests: tuple[int, int] = (2, 16)) -> Case:
+    return Case(
+        name=f"{name}, always",
+        fault=spoil(action, times=None),
+        service="azurite",
+        outcome=raises(error),
+        requests=requests,
+        uses=(FILE,),
+        seconds=3,
+    )
+
+
+def _replace_on_azurite(scene: Scene) -> None:
+    scene.server.fault(THIRD, Call(lambda: scene.put(bytes(MANY))))
+
+
+AZURITE = Table(
+    "reads-azurite",
+    (
+        _azurite("connection reset before an answer", Drop("reset")),
+        _azurite("connection closed within the body", CutBody(20_000, "close")),
+        _azurite("connection reset within the body", CutBody(20_000, "reset")),
+        _azurite("body shorter than the range, Content-Length agrees", ShortBody(1)),
+        _azurite("no Content-Range", Header("Content-Range", None)),
+        _azurite("an answer that is not HTTP", Garbage()),
+        _azurite("no answer", Hang()),
+        _azurite("nothing more within the body", StallBody(20_000)),
+        _azurite("answer 0.2 s late", Delay(0.2), requests=1),
+        _azurite("503 ServerBusy", Status(503, "ServerBusy")),
+        _azurite_always("connection closed before an answer", Drop("close"), BlobResponseError),
+        _azurite_always("body shorter than the range, Content-Length agrees", ShortBody(1), BlobIntegrityError),
+        _azurite_always("no answer", Hang(), BlobTimeoutError),
+        _azurite_always("503 ServerBusy", Status(503, "ServerBusy"), BlobServiceError, (2, 30)),
+        Case(
+            name="no such blob",
+            fault=lambda scene: None,
+            service="azurite",
+            exists=False,
+            outcome=raises(BlobNotFoundError),
+            requests=1,
+            uses=READS[:3],
+            seconds=2,
+            again=False,
+        ),
+        Case(
+            name="SAS of another container",
+            fault=lambda scene: setattr(scene, "url", scene.url.replace("sig=", "sig=AAAA")),
+            service="azurite",
+            outcome=raises(BlobAccessError),
+            requests=1,
+            uses=FILES,
+            seconds=2,
+        ),
+        Case(
+            name="blob replaced between two ranges",
+            fault=_replace_on_azurite,
+            service="azurite",
+            outcome=raises(BlobModifiedError),
+            size=MANY,
+            requests=(3, 12),
+            uses=FILES,
+            again=False,
+        ),
+    ),
+)

@@ -1,0 +1,92 @@
+"""The program of `test_secrets`: DataLoaders over datasets with secrets, everything that is said sent to stderr."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import multiprocessing
+import pickle
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from azure.core.credentials import AccessToken
+from torch.utils.data import get_worker_info
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from azstoragetorch import TransferOptions
+from azstoragetorch.datasets import Blob, BlobDataset, IterableBlobDataset
+from azstoragetorch.listing import BlobListing
+from tests.secrets import accesses
+
+__all__ = ["main"]
+
+OPTIONS = TransferOptions(deadline=5)
+
+
+def show_all(worker: int | None = None) -> None:
+    """Send what any logger says in this process to stderr."""
+    logging.basicConfig(level=1, stream=sys.stderr, force=True)
+    for name in ("azure", "azure.core", "aiohttp", "asyncio", "azstoragetorch"):
+        logging.getLogger(name).setLevel(1)
+    if worker is not None:
+        logging.getLogger("application").debug("worker %d of %r", worker, get_worker_info())
+
+
+def fail(blob: Blob) -> Any:
+    """Transform that fails with what it was given, and its first read before it."""
+    raise ValueError(f"cannot decode {blob!r} of {len(blob.read())} bytes")
+
+
+class Credential(accesses.Credential):
+    """Lets every loop that asks for a token log each of its callbacks."""
+
+    async def get_token(self, *scopes: str, **options: Any) -> AccessToken:  # type: ignore[override]
+        asyncio.get_running_loop().slow_callback_duration = 0
+        return accesses.Credential.get_token(self, *scopes, **options)
+
+
+def main(path: str) -> None:
+    """Iterate over datasets of every kind, and send what can be seen of them and of their errors to stderr."""
+    job = json.loads(Path(path).read_text(encoding="utf-8"))
+    show_all()
+    tell = partial(print, file=sys.stderr)  # not a pipe, which nobody reads before the end
+    for name in job["accesses"]:
+        access: accesses.Access = getattr(accesses, name)
+        url, credential = access(job["container_url"])
+        if name == "token":
+            credential = Credential()
+        arguments: dict[str, Any] = {"prefix": "train/", "credential": credential, "options": OPTIONS}
+        listing = BlobListing.build(url, prefix="train/", credential=credential)
+        blob_url, _ = access(f"{job['container_url']}/train/00001.bin")
+        missing_url, _ = access(f"{job['container_url']}/train/missing.bin")
+        tell(repr(listing))
+        datasets: list[Any] = [
+            IterableBlobDataset.from_container_url(url, **arguments),
+            BlobDataset.from_container_url(url, **arguments),
+            IterableBlobDataset.from_blob_urls([blob_url, missing_url] * 4, credential=credential, options=OPTIONS),
+            BlobDataset.from_listing(listing, credential=credential, options=OPTIONS, transform=fail),
+            IterableBlobDataset.from_container_url(url, lazy=True, on_error="skip", **arguments),
+        ]
+        for dataset in datasets if job["method"] == "fork" else datasets[2:3]:
+            tell(repr(dataset), dataset, dataset.stats())
+            if isinstance(dataset, IterableBlobDataset):
+                tell(json.dumps(dataset.state_dict()), pickle.dumps(dataset.state_dict()))
+            context = multiprocessing.get_context(job["method"])
+            loader: Any = StatefulDataLoader(
+                dataset,
+                batch_size=2,
+                num_workers=1,
+                collate_fn=list,
+                worker_init_fn=show_all,
+                multiprocessing_context=context,
+            )
+            try:
+                for batch in loader:
+                    tell(repr(batch), pickle.dumps(loader.state_dict()))
+            except Exception as error:
+                logging.getLogger("application").exception("training failed")
+                tell("failed", type(error).__name__, pickle.dumps(error))
+    print("end")
