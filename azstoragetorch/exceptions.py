@@ -1,8 +1,8 @@
 """The errors of this package, one tree, one class per thing a caller can do something about.
 
     AZStorageTorchError(Exception)
-      FatalBlobIOWriteError              the write failed; nothing was committed
-        CommitOutcomeUnknownError        the answer to the commit was lost and the service could not be asked
+      FatalBlobIOWriteError              the write failed; nothing was committed (but see the next one)
+        CommitOutcomeUnknownError        nobody can tell whether it was committed: catch it before its base class
       ClientRequestIdMismatchError       an answer belongs to another request
       BlobFileForkedError                a file opened before a fork was used in the child (also ValueError)
       BlobServiceError                   the service answered with an error status (also HttpResponseError)
@@ -133,7 +133,8 @@ class AZStorageTorchError(Exception):
 class FatalBlobIOWriteError(AZStorageTorchError):
     """The write failed and nothing of it was committed; the blob keeps its previous content.
 
-    The file cannot be written any further. To try again, open a new one and write everything again.
+    Except `CommitOutcomeUnknownError`, a subclass, which says that nobody can tell: catch it first. The file cannot be
+    written any further. To try again, open a new one and write everything again.
 
     :param underlying_exception: the message, or the exception that ended the write.
     """
@@ -147,7 +148,10 @@ class FatalBlobIOWriteError(AZStorageTorchError):
 
 
 class CommitOutcomeUnknownError(FatalBlobIOWriteError):
-    """The answer to the commit was lost and what became of it is not known; read the blob before writing again."""
+    """Nobody can tell whether it was committed, or may be yet; read the blob before writing again.
+
+    The blob holds its previous or the new content, whole.
+    """
 
     _summary = "the answer to the commit was lost; the blob holds either its previous or the new content"
 
@@ -247,7 +251,7 @@ class BlobModifiedError(BlobServiceError, ResourceModifiedError):
     """The blob was replaced, or deleted, since it was opened or since its dataset listed it.
 
     Open it again, or make the listing again, to read the new content; ``allow_modified=True`` lets a dataset read on.
-    A writer raises it when another writer committed first, which discards its blocks: the blob holds the other content.
+    A writer raises it when another writer's commit discarded its blocks: the blob holds the other content.
     """
 
 

@@ -181,11 +181,13 @@ class BlobIO(FileFace, _BinaryFile):
         """Close the file; a writer commits what was written. Does nothing the second time.
 
         :raises FatalBlobIOWriteError: if a block could not be uploaded; nothing was committed.
-        :raises CommitOutcomeUnknownError: if the service did not say whether it committed.
-        :raises BlobModifiedError: if another writer committed first; nothing was committed.
+        :raises CommitOutcomeUnknownError: if nobody can tell whether it was committed, or may be yet: read the blob
+            before writing again. A subclass of the error before, so catch it first.
+        :raises BlobModifiedError: if another writer's commit discarded this content.
         :raises BlobServiceError: if the service refused to commit, as one of its subclasses.
         :raises BlobRequestError: if there was no connection to commit by.
-        :raises BlobResponseError: if the commit was not answered and the service, asked again, has not got it.
+        :raises BlobResponseError: if the connection broke before the commit was answered, and the blob, looked at
+            afterwards, does not hold this content.
         """
         if (self._forked and self.closed) or (self.mode == "rb" and (self._forked or _exiting)):
             # There is nothing to commit. In a child it is a copy of the parent's file, whose transfers go on; at exit,

@@ -6,7 +6,7 @@ import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, NoReturn, TypeVar, cast
 
 from azure.core import MatchConditions
 from azure.core.exceptions import ResourceNotFoundError
@@ -20,6 +20,7 @@ from azstoragetorch._azure.errors import Failure
 from azstoragetorch._azure.ranged_get import RangedGet
 from azstoragetorch._azure.refusal import explained
 from azstoragetorch._azure.retry import persist
+from azstoragetorch._azure.sent import Sent
 from azstoragetorch._azure.session import Account, Session
 from azstoragetorch._azure.tracing import in_span
 from azstoragetorch._values.options import TransferOptions
@@ -92,7 +93,7 @@ class AzureBlob:
 
     async def stage(self, block_id: str, content: memoryview) -> bool:
         """Put Block."""
-        headers = await self._checksum(content)
+        headers = await self._checksum(content, self._options.checksum)
         attempts = 0
 
         async def attempt() -> None:
@@ -109,37 +110,39 @@ class AzureBlob:
     async def put(self, content: memoryview) -> None:
         """Put Blob."""
         body = bytes(content)
-        headers = await self._checksum(content)
-        unanswered = _Unanswered(self._account)
+        headers = await self._checksum(content, self._options.checksum)
+        sent = Sent()
+        options: dict[str, Any] = {"overwrite": True, "raw_request_hook": sent.follow}
 
         async def attempt() -> None:
-            await self._sdk.upload_blob(body, length=len(body), overwrite=True, headers=dict(headers))
+            await self._sdk.upload_blob(body, length=len(body), headers=dict(headers), **options)
 
         refusal: AZStorageTorchError | None = None
         try:
-            await self._persist(attempt, "writing", failed=unanswered.note)
+            await self._persist(attempt, "writing", failed=sent.note)
         except AZStorageTorchError as error:
             refusal = error
         if refusal is not None:
-            if not unanswered.any:
+            if not sent.unanswered:
                 raise refusal
             silence: AZStorageTorchError | None = None
             stands: bool | None = None
-            digest = headers.get(MD5) or (await checksum_headers(content, "md5", secure=False))[MD5]
             try:
+                digest = headers.get(MD5) or (await self._checksum(content, "md5"))[MD5]
                 stands = await self._persist(partial(self._holds, len(body), digest), "asking what was written to")
             except AZStorageTorchError as error:
                 silence = error
             if stands is None:
                 raise self._unknown("writing", silence) from refusal
             if not stands:
-                raise refusal
+                self._raise_refusal("writing", refusal, sent)
         count_bytes(self.stats, len(body))
 
     async def commit(self, block_ids: Sequence[str], *, create_only: bool) -> None:
         """Put Block List, and where its answer does not tell, Get Block List to see whose content the blob holds."""
-        unanswered = _Unanswered(self._account)
+        sent = Sent()
         options: dict[str, Any] = {"match_condition": MatchConditions.IfMissing} if create_only else {}
+        options["raw_request_hook"] = sent.follow
         # One bit in the list is enough to put one block in another's place, and the service would not see it. The SDK
         # writes the list, so only it can compute the sum: always MD5, whatever the blocks have.
         options["validate_content"] = checksum_wanted(self._options.checksum, secure=self._secure)
@@ -149,7 +152,7 @@ class AzureBlob:
 
         refusal: AZStorageTorchError | None = None
         try:
-            await self._persist(attempt, "committing", failed=unanswered.note)
+            await self._persist(attempt, "committing", failed=sent.note)
         except AZStorageTorchError as error:
             refusal = error
         if refusal is None:
@@ -158,7 +161,7 @@ class AzureBlob:
         # changed), 412 (leased) or 400 (blocks replaced since) may be the answer to a commit that won. Ids are unique
         # to one writer: the committed list proves whose content stands.
         doubtful = getattr(refusal, "status_code", None) in (400, 409, 412)
-        if not doubtful and not unanswered.any:
+        if not doubtful and not sent.unanswered:
             raise refusal
         silence: AZStorageTorchError | None = None
         committed: list[str] = []
@@ -169,7 +172,9 @@ class AzureBlob:
         if block_ids and committed == list(block_ids):
             return
         # An empty list proves nothing: every blob written by Put Blob has one.
-        if not unanswered.any or (silence is None and block_ids):
+        if silence is None and block_ids:
+            self._raise_refusal("committing", refusal, sent)
+        if not sent.unanswered:
             raise refusal
         raise self._unknown("committing", silence) from refusal
 
@@ -183,6 +188,21 @@ class AzureBlob:
             return await self._persist(attempt, "looking for")
         except BlobNotFoundError:  # said by something that is not the service, so not by the SDK
             return False
+
+    def _raise_refusal(self, doing: str, refusal: AZStorageTorchError, sent: Sent) -> NoReturn:
+        """Raise what is to be said of a write that the blob does not hold.
+
+        :raises CommitOutcomeUnknownError: if it may come to hold it yet.
+        """
+        # What the service refuses for a reason of its own (the blob exists, somebody holds a lease, the blocks are
+        # gone) it refuses an earlier attempt, too, that it comes to later.
+        settled = getattr(refusal, "status_code", None) in (400, 409, 412) and getattr(refusal, "error_code", None)
+        if not sent.pending or settled:
+            raise refusal
+        raise CommitOutcomeUnknownError(
+            f"{doing} {self.name} was not answered; the blob does not hold the new content yet, but the service may "
+            f"still apply what it was sent. Read the blob before writing again. The last attempt: {refusal}"
+        ) from refusal
 
     def _unknown(self, doing: str, silence: AZStorageTorchError | None) -> CommitOutcomeUnknownError:
         reason = f" ({silence})" if silence is not None else ""
@@ -241,12 +261,12 @@ class AzureBlob:
         need = Need("w" if writing else "r", secure=self._secure, snapshot=snapshot, version=version)
         return await explained(failure, self._account.transport.authentication, need)
 
-    async def _checksum(self, content: memoryview) -> dict[str, str]:
+    async def _checksum(self, content: memoryview, kind: Literal["auto", "md5", "crc64", "none"]) -> dict[str, str]:
         deadline = self._options.deadline
         timeout = asyncio.timeout(deadline)
         try:
             async with timeout:
-                return await checksum_headers(content, self._options.checksum, secure=self._secure)
+                return await checksum_headers(content, kind, secure=self._secure)
         except TimeoutError:
             if not timeout.expired():
                 raise
@@ -258,18 +278,3 @@ class AzureBlob:
     @property
     def _secure(self) -> bool:
         return self._url.scheme == "https"
-
-
-class _Unanswered:
-    """Remembers whether an attempt may have succeeded without its answer arriving."""
-
-    def __init__(self, account: Account) -> None:
-        self.any = False
-        self._transport = account.transport
-        self._begun = account.transport.begun
-
-    def note(self, failure: Failure) -> None:
-        # Without a connection this time there may have been one before: on one that was used and is reset, the HTTP
-        # client asks once more by itself. Others' requests are counted as well, which errs on the side of doubt.
-        if self._transport.begun > self._begun:
-            self.any = self.any or failure.ambiguous or failure.unconnected

@@ -80,9 +80,19 @@ class Failure:
     @property
     def ambiguous(self) -> bool:
         """Whether the service may have done what it was asked, although it did not say so."""
-        status = self.facts.get("status_code")
+        # Without a code it is not the service that says so: a gateway may have lost its connection to the service.
+        status, code = self.facts.get("status_code"), self.facts.get("error_code")
         answered = isinstance(status, int) and (status == 503 or (400 <= status < 500 and status != 408))
-        return self.kind in (Kind.BUSY, Kind.BROKEN) and not answered and not self.unconnected
+        return self.kind in (Kind.BUSY, Kind.BROKEN) and not (answered and code) and not self.unconnected
+
+    @property
+    def silent(self) -> bool:
+        """Whether somebody gave up waiting for the service, which may do later what it was asked.
+
+        That was the client, a gateway (504) or the service itself, of its own storage.
+        """
+        timeout = self.type is BlobTimeoutError and not self.unconnected
+        return timeout or self.facts.get("status_code") == 504 or self.facts.get("error_code") == "OperationTimedOut"
 
     def error(self, prefix: str, suffix: str = "") -> AZStorageTorchError:
         """Build the error to raise: ``prefix`` says what was being done to which blob."""
@@ -99,12 +109,14 @@ _DAMAGED = frozenset({"Md5Mismatch", "Crc64Mismatch"})
 ADVICE = {
     "AccountIsDisabled": "the account is disabled",
     "AuthorizationFailure": "the credential lacks the right for this, or the account's firewall does not let this "
-    "machine in",
+    "machine in, or the SAS was made for another blob or container, or was changed when it was copied",
     "AuthorizationPermissionMismatch": "the identity or SAS lacks the right for this; reading needs the role 'Storage "
     "Blob Data Reader', writing 'Storage Blob Data Contributor'",
     "AuthorizationSourceIPMismatch": "the SAS or the account's firewall does not let this machine's address in",
     "KeyBasedAuthenticationNotPermitted": "the account accepts no keys and no SAS made with one; use a token "
     "credential",
+    "PublicAccessNotPermitted": "the account lets nobody in without a credential; pass credential=, or add a SAS to "
+    "the URL",
     "ResourceNotFound": "a private container gives this answer, too, where no credential was sent",
     "UnauthorizedBlobOverwrite": "the blob exists, and the credential allows to create blobs, not to replace them (w "
     "in the sp= of a SAS)",
@@ -112,7 +124,7 @@ ADVICE = {
     "InvalidBlobType": "the blob is not a block blob; delete it or write another name",
     "BlobArchived": "the blob is in the archive tier; rehydrate it first",
     "InvalidBlockList": "somebody else wrote the blob meanwhile, which discards the blocks of all other writers; "
-    "nothing of this file was committed. Give every writer (every rank) a name of its own",
+    "it does not hold what was written here. Give every writer (every rank) a name of its own",
     "InvalidBlobOrBlock": "the blob has uncommitted blocks of another writer with ids of another length; a write of "
     "content that fits one block discards them, as the service does after a week; or write another name",
 }
@@ -139,7 +151,7 @@ def status_failure(status: int, code: str | None, headers: Mapping[str, str], ca
         missing_container = code in ("ContainerNotFound", "ContainerBeingDeleted")
         error = ContainerNotFoundError if missing_container else BlobNotFoundError
         text = f"the {'container' if missing_container else 'blob'} does not exist ({text}); check the URL"
-    elif status in (401, 403):
+    elif status in (401, 403) or code == "PublicAccessNotPermitted":
         error = BlobAccessError
         text = f"access was refused ({text})"
     elif status == 409 and code == "BlobAlreadyExists":
@@ -161,7 +173,7 @@ def status_failure(status: int, code: str | None, headers: Mapping[str, str], ca
     return Failure(kind, error, text, cause, _retry_after(headers.get("Retry-After")), facts, now)
 
 
-def classify(error: Exception) -> Failure | None:
+def classify(error: Exception, idle_timeout: float) -> Failure | None:
     """Say what ``error``, raised by one attempt, means; ``None`` for what no request raises (a defect of ours)."""
     if isinstance(error, FailedAttempt):
         return error.failure
@@ -176,15 +188,16 @@ def classify(error: Exception) -> Failure | None:
         code = getattr(error, "error_code", None) or headers.get("x-ms-error-code")
         return status_failure(error.status_code, getattr(code, "value", code), headers, _stand_in(error))
     inner = error.inner_exception if isinstance(error, AzureError) else None
-    return _connection_failure(error, inner if isinstance(inner, Exception) else error)
+    return _connection_failure(error, inner if isinstance(inner, Exception) else error, idle_timeout)
 
 
-def _connection_failure(outer: Exception, error: Exception) -> Failure | None:
+def _connection_failure(outer: Exception, error: Exception, idle_timeout: float) -> Failure | None:
     cause = _stand_in(error)
     if isinstance(outer, ServiceRequestTimeoutError) or isinstance(error, aiohttp.ConnectionTimeoutError):
         return Failure(Kind.BUSY, BlobTimeoutError, "no connection within connect_timeout", cause, unconnected=True)
     if isinstance(outer, ServiceResponseTimeoutError) or isinstance(error, TimeoutError):
-        return Failure(Kind.BUSY, BlobTimeoutError, "the service sent nothing for idle_timeout", cause)
+        text = f"the service sent nothing for {idle_timeout:g} s (idle_timeout)"
+        return Failure(Kind.BUSY, BlobTimeoutError, text, cause)
     if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
         text = (
             f"the TLS certificate was not accepted ({cause}); name your authorities in options.ca_file or in the "
@@ -210,8 +223,12 @@ def _connection_failure(outer: Exception, error: Exception) -> Failure | None:
         return Failure(Kind.REFUSED, BlobRequestError, text, cause, unconnected=True)
     if isinstance(error, RuntimeError) and isinstance(outer, RuntimeError) and str(error) == "Session is closed":
         return Failure(Kind.FINAL, BlobRequestError, "the connections of this event loop were closed", cause)
-    if isinstance(error, aiohttp.InvalidURL):
-        return Failure(Kind.FINAL, BlobRequestError, "the URL is not valid", cause)
+    # Of the resolver. Up to Python 3.12 it is the base class itself, later one that names the codec.
+    if type(error) is UnicodeError or getattr(error, "encoding", None) == "idna":
+        text = "no resolver can be asked for a host name like this; check the URL, and the proxy in the environment"
+        return Failure(Kind.FINAL, BlobRequestError, text, RedactedCause(type(error).__name__), unconnected=True)
+    if isinstance(error, aiohttp.InvalidURL):  # which it quotes, without its scheme: user and password have no mark
+        return Failure(Kind.FINAL, BlobRequestError, "the URL is not valid", RedactedCause("InvalidURL"))
     if isinstance(error, aiohttp.ClientError | ConnectionError | ServiceResponseError | ServiceRequestError | OSError):
         return Failure(Kind.BROKEN, BlobResponseError, f"the connection broke ({cause})", cause)
     return None
@@ -266,6 +283,6 @@ def _retry_after(value: str | None) -> float | None:
 def _date(value: str | None) -> datetime | None:
     try:
         when = parsedate_to_datetime(value or "")
-    except ValueError:
+    except (ValueError, OverflowError, TypeError):  # a year of 20 digits is no number of C's
         return None
     return when if when.tzinfo is not None else when.replace(tzinfo=UTC)

@@ -10,8 +10,9 @@ four processes is thousands a second. Time is cut into intervals, and one in whi
 tells what the service admits: what was sent less what was refused. The rate falls a little below that and comes back
 along a cubic, as the window of TCP CUBIC does (RFC 9438): fast at first, slowly near what was admitted, then faster and
 faster, until it is no limit any more. Where nearly all were refused there is nothing to learn but that the service is
-away: a few requests a second ask on, and once they are admitted the rate doubles up to what was admitted before. Where
-falling did not help, the refusals have another cause than this rate, and it stays.
+away: a few requests a second ask on, and once they are admitted the rate doubles up to what was admitted before.
+The rate falls to half of what was admitted first, and further only if that has helped. If it has not, the refusals have
+another cause: the rate goes back and is held for a while.
 
 *Warning*: one loop's. Everything is measured by the time of that loop.
 """
@@ -48,13 +49,18 @@ MORE = 5.0
 """Requests a second that the rate rises every second at least, whatever it is: this makes unequal shares equal."""
 OUTAGE = 0.9
 """Part of the requests from which on their being refused tells nothing of what the service admits."""
-HELPED = 0.5
+HELPED = 0.7
 """Falling has helped when the refused part is below this part of what it was."""
-IN_VAIN = 2
-"""Times in a row that the rate falls without that. With 1, clients that start one after the other take the starts of
-the others for another cause, and half of all requests are refused for good."""
+WORTH = 100
+"""Requests that tell whether it has: of fewer, half as many refused may be chance."""
 WORSE = 2.0
-"""It falls again when the refused part is this many times what it was then."""
+"""A rate that is held falls again when the refused part is this many times what it was before."""
+HOLD = 30.0
+"""Seconds for which a rate is held because falling did not help."""
+LEAST = 0.5
+"""Part of what was admitted first, below which the rate falls only after it has helped."""
+LOW = 0.75
+"""Part of it from which on requests tell whether falling helps."""
 FLOOR = 4.0
 """Requests a second that are always sent, to learn that the service is back."""
 FREE_AFTER = 15.0
@@ -79,9 +85,14 @@ class Pace:
         self._admitted = 0.0
         """Requests a second that the service admitted when the rate fell last; infinite when that is not known."""
         self._fell = 0.0
+        self._first = 0.0
+        """What was admitted when the rate fell first; 0.0 while nothing was refused for long."""
         self._part = 0.0
-        """Refused part of the interval before this one, 0.0 if nothing was wrong with it."""
-        self._in_vain = 0
+        """Refused part at that time."""
+        self._tried = self._vain = 0.0
+        """Requests since then at LOW of that or less, and those of them that were refused."""
+        self._held = -math.inf
+        """Until when the rate does not fall."""
         self._since = 0.0
         self._sent = self._refused = 0
         """In this interval."""
@@ -98,31 +109,27 @@ class Pace:
         """Requests a second that may be sent; infinite without a limit."""
         return self._rate
 
-    async def turn(self, end: float) -> None:
-        """Return when a request may be sent.
+    async def turn(self, start: float) -> None:
+        """Return when a request may be sent; the caller watches its deadline.
 
-        Those that have to end first go first, so that a request that is repeated is not overtaken by new ones.
+        Those that began first go first: new requests overtake neither one that is repeated nor one whose deadline is
+        longer than theirs.
 
-        :param end: time of the loop at which the request's deadline passes; the caller watches it.
+        :param start: time of the loop at which the request was made, before its first attempt.
         """
         loop = asyncio.get_running_loop()
         now = loop.time()
         self._look(now)
-        if not self._waiting and self._next <= now:
+        if not self._anybody() and self._next <= now:
             self._grant(now)
             return
         waiter: asyncio.Future[None] = loop.create_future()
-        entry = (end, next(self._order), waiter)
-        heapq.heappush(self._waiting, entry)
+        heapq.heappush(self._waiting, (start, next(self._order), waiter))
         self._arm(loop)
         try:
             await waiter
         except asyncio.CancelledError:
-            if waiter.cancelled():
-                if entry in self._waiting:
-                    self._waiting.remove(entry)
-                    heapq.heapify(self._waiting)
-            else:  # its turn came at the same moment: the next one takes it
+            if not waiter.cancelled():  # its turn came at the same moment: the next one takes it
                 self._sent = max(0, self._sent - 1)
                 self._next -= 1 / self._rate
             self._arm(loop)
@@ -157,32 +164,43 @@ class Pace:
         if sent < ENOUGH and elapsed < LONGEST and not recovering and refused <= answered * OUTAGE:
             return
         self._since, self._sent, self._refused = now, 0, 0
+        if self._rate < self._first * LOW:
+            self._tried += answered
+            self._vain += refused
         if refused <= max(1, answered * TOLERATED) and refused <= answered / 2:
-            if sent >= ENOUGH:
-                self._part, self._in_vain = 0.0, 0
             self._rise(now)
             return
         part = refused / answered
-        # When the service comes back in the middle of an interval, the few that were admitted say nothing either.
-        away = part >= OUTAGE or (recovering and sent < ENOUGH)
-        if away or self._part == 0 or part > self._part * WORSE:
-            self._in_vain = 0
-        elif self._in_vain < IN_VAIN:
-            self._in_vain = 0 if part <= self._part * HELPED else self._in_vain + 1
-        if self._in_vain < IN_VAIN:
-            self._part = part
-            # The time after the last turn does not count: who asks for nothing is not refused.
-            self._fall((1 - part) * sent / max(INTERVAL, self._last - since), away)
         self._fell = now
+        # When the service comes back in the middle of an interval, the few that were admitted say nothing either.
+        if part >= OUTAGE or (recovering and sent < ENOUGH):
+            self._away()
+        elif now >= self._held or part > self._part * WORSE:
+            # The time after the last turn does not count: who asks for nothing is not refused.
+            self._fall(now, (1 - part) * sent / max(INTERVAL, self._last - since), part)
         text = "%s: %.0f %% of %d requests were refused; from now on at most %.1f a second"
         _logger.debug(text, self._name, part * 100, sent, self._rate)
 
-    def _fall(self, admitted: float, away: bool) -> None:
-        if not away:
-            self._admitted = admitted
-        elif self._rate == math.inf:
+    def _away(self) -> None:
+        if self._rate == math.inf:
             self._admitted = math.inf
-        self._rate = max(FLOOR, 0.0 if away else admitted * REMAINS)
+        self._rate = FLOOR
+        self._first = 0.0
+
+    def _fall(self, now: float, admitted: float, part: float) -> None:
+        if self._tried >= WORTH:
+            if self._vain > self._tried * self._part * HELPED:
+                # Half as many requests, and as many of them refused: the rate is not the reason.
+                self._admitted = self._rate = self._first
+                self._held = now + HOLD
+                self._first = self._tried = self._vain = 0.0
+                return
+            self._first = 0.0
+        if self._first == 0.0:
+            self._first, self._part = admitted, part
+            self._tried = self._vain = 0.0
+        self._admitted = max(admitted, self._first * LEAST)
+        self._rate = max(FLOOR, self._admitted * REMAINS)
 
     def _rise(self, now: float) -> None:
         fallen = self._admitted * REMAINS
@@ -196,6 +214,7 @@ class Pace:
         if self._rate >= HIGHEST or since >= FREE_AFTER:
             self._rate = math.inf
             self.limited = False
+            self._first = 0.0
             _logger.debug("%s: there is no limit of requests any more", self._name)
 
     def _grant(self, now: float) -> None:
@@ -204,11 +223,21 @@ class Pace:
         self._last = now
 
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._timer is not None and not self._waiting:
+        waiting = self._anybody()
+        if self._timer is not None and not waiting:
             self._timer.cancel()
             self._timer = None
-        elif self._timer is None and self._waiting:
+        elif self._timer is None and waiting:
             self._timer = loop.call_at(self._next, self._release)
+
+    def _anybody(self) -> bool:
+        """Drop from the front those that were cancelled, and return whether anybody waits.
+
+        Not where they are: thousands that are cancelled together would each look through all the others.
+        """
+        while self._waiting and self._waiting[0][2].done():
+            heapq.heappop(self._waiting)
+        return bool(self._waiting)
 
     def _release(self) -> None:
         loop = asyncio.get_running_loop()

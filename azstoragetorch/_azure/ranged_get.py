@@ -21,7 +21,7 @@ from azstoragetorch import __version__
 from azstoragetorch._azure.answer import drain, let_go, take
 from azstoragetorch._azure.checksum import Proof, RangeChecksums
 from azstoragetorch._azure.errors import FailedAttempt, status_failure, unusable
-from azstoragetorch._values.options import TransferOptions
+from azstoragetorch._values.options import MAX_BLOCK_SIZE, MAX_BLOCKS, TransferOptions
 from azstoragetorch._values.stats import TransferStats, count_bytes
 from azstoragetorch._values.version import BlobVersion, RangeRead
 
@@ -149,6 +149,8 @@ class RangedGet:
         if match is None:
             raise unusable(f"the answer's Content-Range {text[:80]!r} cannot be understood")
         first, last, total = int(match[1]), int(match[2]), int(match[3])
+        if total > MAX_BLOCKS * MAX_BLOCK_SIZE:
+            raise unusable(f"the answer says that the blob has {total} bytes, more than any blob can have")
         stop = min(self._offset + len(self._view), total)
         if first != start or last + 1 != stop:
             raise unusable(f"asked for bytes {start}-{stop - 1}, the answer brings {text[:80]!r}")

@@ -43,20 +43,23 @@ async def explained(failure: Failure, authentication: Authentication, need: Need
     status, code = failure.facts.get("status_code"), failure.facts.get("error_code")
     if failure.type is not BlobAccessError or status is None:
         return failure
+    ours = failure.facts.get("request_id") is not None
     here = datetime.now(UTC)
     now = failure.sent_at or here
     if authentication.kind == "none":
         reason = "no credential was sent; remove credential=False, or add a SAS to the URL"
     elif authentication.kind == "token":
-        reason = ADVICE.get(str(code), _OTHERWISE["token"])
+        reason = ADVICE.get(str(code), _OTHERWISE["token"] if ours else "a token was sent")
     else:
         reason = _of_sas(authentication.kind, sas_fields(await authentication.query()), need, now, str(code))
     if abs(now - here) > SKEW:
         order = "behind" if now > here else "ahead of"
         reason += f". This machine's clock is {shown_span(now - here)} {order} the service's"
-    if failure.facts.get("request_id") is None:
-        reason += ". The answer has no x-ms-request-id, so a proxy or firewall may have sent it, and not the service"
-    return replace(failure, text=f"access was refused ({answered(status, code)}): {reason}")
+    if ours:
+        return replace(failure, text=f"access was refused ({answered(status, code)}): {reason}")
+    text = f"access was refused (the answer was {status}{f' {code}' if code else ''})"
+    who = "without an x-ms-request-id, so a proxy or firewall may have sent it, and not the service"
+    return replace(failure, text=f"{text} {who}; {reason}")
 
 
 def _of_sas(kind: Proof, fields: dict[str, str], need: Need, now: datetime, code: str) -> str:
@@ -67,6 +70,7 @@ def _of_sas(kind: Proof, fields: dict[str, str], need: Need, now: datetime, code
     sas = f"{_NAMES[kind]}{f' ({shown})' if shown else ''}"
     limits = [f"{name}=" for name in ("sip", "si", "sdd") if name in fields]
     also = f". It has also {' and '.join(limits)}, which cannot be checked here" if limits else ""
-    if code in ADVICE:
-        return f"{ADVICE[code]}; as far as its fields tell, {sas} fits this request{also}"
-    return f"{sas} {_OTHERWISE[kind]}{also}"
+    if code == "AuthenticationFailed":
+        return f"{sas} {_OTHERWISE[kind]}{also}"
+    advice = f"{ADVICE[code]}; " if code in ADVICE else ""
+    return f"{advice}as far as its fields tell, {sas} fits this request{also}"

@@ -86,7 +86,7 @@ async def persist(
         try:
             async with timeout:
                 if pace.limited:
-                    await _waited(pace.turn(end), stats)
+                    await _waited(pace.turn(start), stats)
                 attempts += 1
                 sent = clock()
                 process = begin_request(stats)
@@ -96,7 +96,7 @@ async def persist(
                     end_request(stats, process)
         except Exception as error:
             if not timeout.expired():
-                failure = classify(error)
+                failure = classify(error, options.idle_timeout)
                 if failure is None:
                     raise
         # From here on outside the except block: what is raised must not drag the SDK's error along as its context.
@@ -105,7 +105,8 @@ async def persist(
             failed(failure or _SILENCE)
         if failure is None:
             silence = _NO_TURN if sent is None else _SILENCE
-            raise (last or silence).error(doing, f"; the deadline of {options.deadline:g} s passed{after}")
+            last = last or silence
+            raise last.error(doing, f"; the deadline of {options.deadline:g} s passed{after}{_advice(last)}")
         longest = MAX_DELAY
         if failure.facts.get("status_code") in THROTTLED:
             longest = PACED_DELAY
@@ -127,12 +128,21 @@ async def persist(
         if refused_since is not None:
             delay = min(delay, 1.0)
             latest = min(end, refused_since + REFUSED_FOR)
-        if clock() + delay >= latest:
-            raise failure.error(doing, after)
+        # An attempt with less time than that would be cut off, and what the service does with a write that was cut off
+        # nobody knows: better the refusals it has given so far than that doubt.
+        if clock() + delay + FIRST_DELAY >= latest:
+            raise failure.error(doing, f"{after}{_advice(failure)}")
         last = failure
         count_retry(stats)
         _logger.debug("%s: %s; asking again in %.2f s", doing, failure.text, delay)
         await _waited(asyncio.sleep(delay), stats)
+
+
+def _advice(failure: Failure) -> str:
+    """Return what to do when it never passed, as the end of a message."""
+    if failure is not _NO_TURN and failure.facts.get("status_code") not in THROTTLED:
+        return ""
+    return "; raise options.deadline, or ask for less at a time: fewer workers, a lower options.in_flight"
 
 
 async def _waited(wait: Awaitable[None], stats: TransferStats) -> None:

@@ -60,19 +60,16 @@ class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core impor
         self._proxy = proxy
         self._idle_timeout = idle_timeout
         self._min_rate = min_rate
-        self.begun = 0
-        """Writes that a connection has begun to take, and all writes without a body: one that was given up while this
-        number stayed as it was has not reached the service."""
 
     async def send(self, request: HttpRequest, **config: Any) -> AsyncHttpResponse:
         """Send ``request`` once; a second time only to answer the service's 401 challenge."""
-        if isinstance(request.data, bytes) and request.data:
-            request.data = cast(Any, Slices(memoryview(request.data)))
         config["ssl"] = self._tls
         config["proxy"] = self._proxy
         response, authorization = await self._send_signed(request, config)
         if response.status_code == 401 and await self.authentication.challenged(response.headers, authorization):
             response.internal_response.release()
+            if isinstance(request.data, Slices):
+                request.data.begun = 0  # the one before was answered
             response, _ = await self._send_signed(request, config)
         echo = response.headers.get(_ECHO)
         # The emulator's errors do not echo the id, so its absence proves nothing.
@@ -102,7 +99,6 @@ class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core impor
         failure: Failure | None = None
         body = cast(Any, request.data)
         body = body if isinstance(body, Slices) else None
-        taken = body.taken if body is not None else 0
         try:
             # Both aiohttp and the SDK read URL and headers before this returns, so they can be taken back after it.
             if body is not None:
@@ -116,12 +112,10 @@ class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core impor
                 response.internal_response.close()
             raise
         except Exception as error:
-            failure = classify(error)
+            failure = classify(error, self._idle_timeout)
             if failure is None:
                 raise
         finally:
-            if request.method == "PUT":
-                self.begun += body is None or body.taken > taken
             request.url = unsigned
             request.headers.pop("Authorization", None)
         # aiohttp spells the signed URL in some of its errors, and whatever passes by from here on notes their text: the

@@ -15,6 +15,7 @@ from typing import Any
 
 from azstoragetorch._azure.blob import AzureBlob
 from azstoragetorch._azure.credentials import Credential
+from azstoragetorch._bridge.fork import generation
 from azstoragetorch._face import checked_options
 from azstoragetorch._values.options import TransferOptions
 from azstoragetorch._values.stats import DatasetStats, in_words
@@ -28,15 +29,16 @@ _logger = logging.getLogger("azstoragetorch.datasets")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Access:
-    """How to reach the blobs of a dataset. Pickles without its counters, which start at zero in another process.
+    """How to reach the blobs of a dataset. Its counters start at zero in another process, pickled or forked.
 
     :raises TypeError: on pickling, if the credential cannot be pickled.
     """
 
     credential: Credential = field(repr=False)
     options: TransferOptions
-    stats: DatasetStats = field(default_factory=DatasetStats)
-    """Counters of the requests for any of the blobs."""
+    _counted: dict[int, DatasetStats] = field(default_factory=dict, init=False, repr=False)
+    """By generation. A forked child gets others, and not these at zero: requests of its parent that are collected in
+    the child end in the ones that they began in."""
 
     @classmethod
     def of(cls, credential: Credential, options: TransferOptions | None) -> Access:
@@ -45,6 +47,15 @@ class Access:
         :raises TypeError: if ``options`` is of the wrong type.
         """
         return cls(credential, checked_options(options))
+
+    @property
+    def stats(self) -> DatasetStats:
+        """Counters of what this process has asked for, for any of the blobs."""
+        process = generation()
+        try:
+            return self._counted[process]
+        except KeyError:
+            return self._counted.setdefault(process, DatasetStats())  # of two threads at once the first one's
 
     async def open(self, url: BlobUrl) -> AzureBlob:
         """Return the remote end of a blob on the running loop; sends nothing."""

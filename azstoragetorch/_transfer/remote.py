@@ -54,7 +54,8 @@ class RemoteBlob(Protocol):
     async def put(self, content: memoryview) -> None:
         """Replace the blob by ``content`` in one request, sent again while it is not answered: the last writer wins.
 
-        :raises CommitOutcomeUnknownError: if neither that nor the question what the blob holds was answered.
+        :raises CommitOutcomeUnknownError: if neither that nor the question what the blob holds was answered, or it
+            may come to hold the content yet.
         """
 
     async def commit(self, block_ids: Sequence[str], *, create_only: bool) -> None:
@@ -63,7 +64,8 @@ class RemoteBlob(Protocol):
         :param create_only: fail if the blob exists already.
         :raises BlobExistsError: if it does, and its content is not these very blocks.
         :raises BlobModifiedError: if another writer's commit discarded these blocks.
-        :raises CommitOutcomeUnknownError: if neither the commit nor the question what became of it was answered.
+        :raises CommitOutcomeUnknownError: if neither the commit nor the question what became of it was answered, or
+            the service may commit yet.
         """
 
     async def exists(self) -> bool:

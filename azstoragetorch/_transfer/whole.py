@@ -28,11 +28,11 @@ async def fetch_known(blob: RemoteBlob, version: BlobVersion, options: TransferO
     """
     size = version.size
     if size > options.largest_range:
-        content, view = fillable_bytes(size)
+        content, view = fillable_bytes(size, blob.name)
         _check(blob, await Reader(blob, options, version).read_at(0, view), size)
         return content
     # A range has at least one byte, so an empty blob is asked for one as well, and answers that it has none.
-    content, view = fillable_bytes(max(size, 1))
+    content, view = fillable_bytes(max(size, 1), blob.name)
     read = await blob.read_into(view, 0, etag=version.etag)
     if read.version is not None:
         _check(blob, read.version.size, size)
@@ -59,7 +59,7 @@ async def fetch_rest(blob: RemoteBlob, head: memoryview, version: BlobVersion, o
     """Return the content of ``version``, of which ``head`` is the start."""
     if len(head) == version.size:
         return bytes(head)
-    content, view = fillable_bytes(version.size)
+    content, view = fillable_bytes(version.size, blob.name)
     view[: len(head)] = head
     rest = await Reader(blob, options, version).read_at(len(head), view[len(head) :])
     _check(blob, len(head) + rest, version.size)

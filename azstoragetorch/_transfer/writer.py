@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from azstoragetorch._transfer.memory import Lease, Memory
 from azstoragetorch._transfer.remote import RemoteBlob
-from azstoragetorch._values.options import MAX_BLOCK_SIZE, KiB, TransferOptions
+from azstoragetorch._values.options import MAX_BLOCK_SIZE, MAX_BLOCKS, KiB, TransferOptions
 from azstoragetorch.exceptions import (
     AZStorageTorchError,
     BlobAccessError,
@@ -25,9 +25,6 @@ from azstoragetorch.exceptions import (
 )
 
 __all__ = ["Block", "BlockWriter"]
-
-MAX_BLOCKS = 50_000
-"""https://learn.microsoft.com/rest/api/storageservices/put-block-list#remarks"""
 
 BLOCKS_PER_SIZE = 2_500
 """Blocks until the block size doubles: 19 doublings reach the 4,000 MiB a block may have from any size above 8 KiB."""
@@ -160,8 +157,8 @@ class BlockWriter:
         """Stage what ``last`` holds and publish all of it.
 
         :param check: raises if nothing may be published; asked last of all, since ``abort`` may come until then.
-        :raises CommitOutcomeUnknownError: if the service could not say whether it published the content. With every
-            other error it published nothing.
+        :raises CommitOutcomeUnknownError: if the service could not say whether it published the content, or may
+            publish it yet. After every other error the blob did not hold it.
         :raises FatalBlobIOWriteError: if a block could not be staged.
         :raises BlobServiceError: if the service refused to publish.
         """

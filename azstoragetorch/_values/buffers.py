@@ -14,6 +14,7 @@ still touch it; a ``bytearray`` that still has an exported ``memoryview`` is one
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 
 __all__ = ["BufferPool", "fillable_bytes"]
@@ -24,7 +25,7 @@ _new_bytes = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize
 _address_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(("PyBytes_AsString", ctypes.pythonapi))
 
 
-def fillable_bytes(size: int) -> tuple[bytes, memoryview]:
+def fillable_bytes(size: int, of: str = "the blob") -> tuple[bytes, memoryview]:
     """Return new ``bytes`` with arbitrary content, and the view to fill them through before anybody else sees them.
 
     That is what the C API documents for bytes made without content. The view, and every slice of it, keeps them alive:
@@ -33,8 +34,14 @@ def fillable_bytes(size: int) -> tuple[bytes, memoryview]:
     https://docs.python.org/3/c-api/bytes.html#c.PyBytes_AsString
 
     :param size: at least 1; the empty bytes are shared by everybody.
+    :param of: what they are of, for the message.
+    :raises MemoryError: if there is not so much memory.
     """
-    content: bytes = _new_bytes(None, size)
+    content: bytes = b""
+    with contextlib.suppress(MemoryError, OverflowError):
+        content = _new_bytes(None, size)
+    if not content:
+        raise MemoryError(f"{size} bytes of {of} do not fit into memory; read fewer at a time, with reader() or BlobIO")
     # ctypes remembers every array type for good: powers of two, so that there are few. Nothing past size is reachable.
     memory = (ctypes.c_ubyte * (1 << (size - 1).bit_length())).from_address(_address_of(content))
     memory.owner = content  # type: ignore[attr-defined]  # an instance may carry what it must outlive

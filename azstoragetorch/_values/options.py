@@ -17,6 +17,9 @@ MiB = 1024 * KiB
 MAX_BLOCK_SIZE = 4000 * MiB
 """Largest block the service accepts: https://learn.microsoft.com/rest/api/storageservices/put-block#remarks"""
 
+MAX_BLOCKS = 50_000
+"""https://learn.microsoft.com/rest/api/storageservices/put-block-list#remarks"""
+
 MAX_VERIFIED = 4 * MiB
 """Most that the service computes a checksum of when it is read:
 https://learn.microsoft.com/rest/api/storageservices/get-blob#request-headers"""

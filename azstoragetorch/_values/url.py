@@ -31,6 +31,9 @@ __all__ = ["BlobUrl", "ContainerUrl", "wrong_name"]
 
 MAX_NAME_LENGTH = 1024  # characters, by the service's naming rules
 
+MAX_HOST_LENGTH, MAX_LABEL_LENGTH = 253, 63
+"""Characters: https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4. No resolver can be asked for a longer name."""
+
 _DEFAULT_PORTS = {"https": "443", "http": "80"}
 _HOST = re.compile(
     r"(?P<name>[a-z0-9_][a-z0-9_-]*(?:\.[a-z0-9_][a-z0-9_-]*)*\.?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
@@ -255,6 +258,12 @@ def _checked_host(scheme: str, authority: str) -> str:
     match = _HOST.fullmatch(authority.lower())
     if match is None or (match["name"][0] == "[" and _ip_address(match["name"]) is None):
         raise ValueError("the URL has no valid host; expected letters, digits, - and . with an optional :port")
+    name = match["name"].rstrip(".")
+    if len(name) > MAX_HOST_LENGTH or any(len(label) > MAX_LABEL_LENGTH for label in name.split(".")):
+        raise ValueError(
+            f"the host of the URL is too long; a host name has at most {MAX_HOST_LENGTH} characters, and at most "
+            f"{MAX_LABEL_LENGTH} between two dots"
+        )
     if match["port"] is None or match["port"] == _DEFAULT_PORTS[scheme]:
         return match["name"]
     if not 0 < int(match["port"]) < 65536:

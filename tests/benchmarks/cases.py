@@ -7,12 +7,13 @@ from collections.abc import Collection, Sequence
 from tests.benchmarks.dataset_cases import DATASET_CASES, DATASET_GOALS
 from tests.benchmarks.file_cases import FILE_CASES, FILE_GOALS
 from tests.benchmarks.kinds import Case, Goal
+from tests.benchmarks.watching_cases import WATCHING_CASES, WATCHING_GOALS
 
 __all__ = ["CASES", "GOALS", "chosen"]
 
-CASES: Sequence[Case] = (*FILE_CASES, *DATASET_CASES)
+CASES: Sequence[Case] = (*FILE_CASES, *DATASET_CASES, *WATCHING_CASES)
 
-GOALS: Sequence[Goal] = (*FILE_GOALS, *DATASET_GOALS)
+GOALS: Sequence[Goal] = (*FILE_GOALS, *DATASET_GOALS, *WATCHING_GOALS)
 
 
 def chosen(names: Collection[str]) -> tuple[list[Goal], list[Case]]:

@@ -25,6 +25,7 @@ class Parameters:
 
     :ivar url: of the blob, or of the container.
     :ivar size: bytes of the blob, of all tensors together, or of each sample.
+    :ivar reads: random places that are read, or how often a small thing is done.
     :ivar count: blobs in the container.
     :ivar burn: seconds of pure Python that a dataset's transform computes for each sample.
     :ivar workers: processes of the DataLoader.

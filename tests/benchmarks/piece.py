@@ -35,12 +35,13 @@ def main() -> None:
     """Run the piece that the command line names."""
     # Behind everything that is installed: the checkout must not hide the version that this interpreter is here for.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
-    from tests.benchmarks import dataset_pieces, file_pieces
+    from tests.benchmarks import dataset_pieces, file_pieces, watching_pieces
     from tests.benchmarks.measure import Figures, Parameters
 
     name, parameters = sys.argv[1:]
     figures = Figures()
-    (file_pieces.PIECES | dataset_pieces.PIECES)[name](Parameters(**json.loads(parameters)), figures)
+    pieces = file_pieces.PIECES | dataset_pieces.PIECES | watching_pieces.PIECES
+    pieces[name](Parameters(**json.loads(parameters)), figures)
     figures.versions = _versions()
     print(json.dumps(asdict(figures)))
 

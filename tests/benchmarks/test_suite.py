@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import dataset_pieces, file_pieces
+from tests.benchmarks import dataset_pieces, file_pieces, watching_pieces
 from tests.benchmarks.cases import CASES, GOALS, chosen
 from tests.benchmarks.kinds import Samples, Sizes
 from tests.benchmarks.report import outcomes, table, write_json
@@ -28,7 +28,11 @@ TINY = Sizes(
     small=100 * KIB,
     containers={name: Samples(3, samples.size and KIB) for name, samples in Sizes().containers.items()},
 )
-WITHOUT_TORCH = [case for case in CASES if case.piece in ("read", "readinto", "random-reads", "write", "list")]
+WITHOUT_TORCH = [
+    case
+    for case in CASES
+    if case.piece in ("read", "readinto", "random-reads", "write", "list", *watching_pieces.PIECES)
+]
 
 
 def _run(rival: str, wall: float) -> Run:
@@ -125,9 +129,10 @@ def test_goals_are_chosen_by_name() -> None:
 
 def test_every_case_names_what_exists() -> None:
     """The cases that the tests are too short for must not be the ones that break on the day somebody measures."""
-    pieces = {*file_pieces.PIECES, *dataset_pieces.PIECES}
+    modules = (file_pieces, dataset_pieces, watching_pieces)
+    pieces = {name for module in modules for name in module.PIECES}
 
-    assert len(pieces) == len(file_pieces.PIECES) + len(dataset_pieces.PIECES)
+    assert len(pieces) == sum(len(module.PIECES) for module in modules)
     assert len({case.name for case in CASES}) == len(CASES)
     for case in CASES:
         assert case.piece in pieces

@@ -138,7 +138,11 @@ def test_answer_that_is_not_the_services_says_so(server: BlobServer) -> None:
     """A company's proxy answers 403, and people look for the fault in their SAS."""
     server.fault(on(), Status(403), Header("x-ms-request-id", None), times=None)
     for right in RIGHTS:
-        assert "a proxy or firewall may have sent it" in refusal(right, f"{server.url('a')}?{FITS}")
+        text = refusal(right, f"{server.url('a')}?{FITS}")
+        assert text.index("a proxy or firewall may have sent it") < text.index("the SAS in the URL")
+        assert "the service answered" not in text
+        assert "signature" not in text
+        assert "not accepted" not in refusal(right, server.url("a"), Credential())
 
 
 @pytest.mark.parametrize(
@@ -149,13 +153,26 @@ def test_answer_that_is_not_the_services_says_so(server: BlobServer) -> None:
         ("KeyBasedAuthenticationNotPermitted", "accepts no keys"),
         ("UnauthorizedBlobOverwrite", "not to replace"),
         ("AccountIsDisabled", "disabled"),
-        ("SomethingNew", "so its signature does not"),
+        ("AuthorizationFailure", "made for another blob or container"),
+        ("SomethingNew", "as far as its fields tell, the SAS in the URL"),
     ],
 )
 def test_reason_that_the_service_names_is_explained(server: BlobServer, code: str, words: str) -> None:
     """Its names are for those who know them."""
     server.fault(on(), Status(403, code), times=None)
-    assert words in refusal("w", f"{server.url('a')}?{FITS}")
+    text = refusal("w", f"{server.url('a')}?{FITS}")
+    assert words in text
+    assert "its signature does not" not in text
+
+
+@pytest.mark.parametrize("credential", [False, None], ids=["none", "token"])
+def test_account_without_public_access_wants_a_credential(server: BlobServer, credential: Any) -> None:
+    """The service answers 409, which looks like a conflict of two writers."""
+    server.fault(on(), Status(409, "PublicAccessNotPermitted"), times=None)
+    for right in RIGHTS:
+        error = refused(right, server.url("a"), Credential() if credential is None else credential)
+        assert error.status_code == 409
+        assert "add a SAS to the URL" in str(error)
 
 
 def test_credential_that_was_not_sent_is_named(server: BlobServer) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -200,6 +199,9 @@ def test_anonymous_request_takes_the_proxy(proxy: Proxy) -> None:
         (f"https://{HOST}/data/a", {"http_proxy": "http://p:1"}, None),
         (f"https://{HOST}/data/a", {"https_proxy": "http://p:1", "no_proxy": "core.windows.net"}, None),
         (f"http://{HOST}/data/a", {"http_proxy": "http://p:1", "no_proxy": "*"}, None),
+        (f"https://{HOST}/data/a", {"https_proxy": "p:1"}, "http://p:1"),
+        (f"https://{HOST}/data/a", {"https_proxy": "user:word@p:1"}, "http://user:word@p:1"),
+        (f"https://{HOST}/data/a", {"https_proxy": ""}, None),
         ("http://127.0.0.1:1/account/data/a", {"http_proxy": "http://p:1"}, None),
         ("http://localhost/account/data/a", {"http_proxy": "http://p:1"}, None),
     ],
@@ -214,6 +216,34 @@ def test_environment_names_the_proxy(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert Proxies().of(BlobUrl.parse(url), anonymous=False) == expected
+
+
+@pytest.mark.parametrize("variable", ["https_proxy", "all_proxy"])
+@pytest.mark.parametrize(
+    "value",
+    ["socks5://p:1", "http://user:canary-password@p:port", "http://user:canary-password@[p", "user:canary-password@"],
+)
+def test_what_is_no_url_of_a_proxy_is_refused(
+    server: BlobServer, variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HTTP spoken to a SOCKS port waits for ever; and a password outside of a URL has no mark to hide it by."""
+    for name in ("https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=rf"{variable} .* does not hold the URL of an HTTP proxy") as caught:
+        Proxies().of(BlobUrl.parse(f"https://{HOST}/data/a"), anonymous=False)
+    assert value not in "".join(texts_of(caught.value))
+    assert "canary-password" not in "".join(texts_of(caught.value))
+
+
+def test_proxy_whose_name_cannot_be_looked_up_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's own is a bare UnicodeError out of its resolver."""
+    with through("a" * 64, monkeypatch, "user:canary-password@"):
+        file = BlobIO(f"https://{HOST}/data/a", "rb", credential=False)
+        with pytest.raises(BlobRequestError, match="no resolver can be asked") as caught, file:
+            file.read()
+        assert not found_in(texts_of(caught.value))
 
 
 @contextlib.contextmanager
@@ -288,11 +318,10 @@ def test_proxy_that_refuses_is_named(
 def test_proxy_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Else people look for the fault at the service, which is up."""
     caplog.set_level(logging.DEBUG)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        host = f"127.0.0.1:{listener.getsockname()[1]}"
     options = TransferOptions(deadline=0.5)
     with (
-        through(host, monkeypatch, "user:canary-password@"),
+        BlobServer(listening=False) as nobody,
+        through(host := f"127.0.0.1:{nobody.port}", monkeypatch, "user:canary-password@"),
         pytest.raises(BlobRequestError, match=f"no connection to the proxy {host}") as caught,
         BlobIO(f"https://{HOST}/data/a?{SAS}", "rb", options=options) as file,
     ):

@@ -24,9 +24,17 @@ Moment = Literal["waiting", "granted"]
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a coroutine ended: the number of awaits that were met, and whether it was by the cancellation."""
+    """How a coroutine ended.
+
+    :ivar awaits: how many were met, of all tasks.
+    :ivar struck: the cancellation met it, so that ``CancelledError`` was raised at one of its awaits.
+    :ivar late: the cancellation came when it had ended: the await was one of a task that worked for it, and the last.
+    :ivar cancelled: it ended by ``CancelledError``; where it was struck and this is false, somebody swallowed that.
+    """
 
     awaits: int
+    struck: bool
+    late: bool
     cancelled: bool
     error: BaseException | None
 
@@ -39,7 +47,9 @@ class Awaits:
         self._at = 0
         self._moment: Moment = "waiting"
         self._twice = False
+        self._struck = self._late = False
         self._target: asyncio.Task[Any] | None = None
+        self._caller: asyncio.Task[Any] | None = None
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
         """Count from now on; tasks that run already are not counted."""
@@ -56,34 +66,44 @@ class Awaits:
     ) -> End:
         """Run ``work`` as a task, cancel it at await ``number`` and wait for its end.
 
-        :param number: counted from 1 over all tasks; with 0, or if there are not as many, nothing is cancelled.
+        :param number: counted from 1 over all tasks but the one that waits here; with 0, or if there are not as many,
+            nothing is cancelled.
         :param twice: cancel once more at the next await, which is one of the clean-up unless another task comes first.
         """
         self._count, self._at, self._moment, self._twice = 0, number, moment, twice
+        self._struck = self._late = False
+        self._caller = asyncio.current_task()
         task = self._target = asyncio.get_running_loop().create_task(work)
         try:
             await asyncio.wait({task})
             await asyncio.sleep(0)  # a second cancellation may be on its way yet, and it holds the task and all it held
         finally:
-            self._target = None
+            self._target = self._caller = None
         cancelled = task.cancelled()
-        return End(self._count, cancelled, None if cancelled else task.exception())
+        error = None if cancelled else task.exception()
+        return End(self._count, self._struck, self._late, cancelled, error)
 
     def suspended(self, awaited: Any) -> None:
         """Count one suspension; called by the coroutine that waits for ``awaited``."""
         target = self._target
-        if target is None:
+        if target is None or asyncio.current_task() is self._caller:
             return
         self._count += 1
         if self._count == self._at + 1 and self._twice:
-            target.get_loop().call_soon(target.cancel)
+            target.get_loop().call_soon(self._strike, target)
         if self._count != self._at:
             return
         if self._moment == "granted" and isinstance(awaited, asyncio.Future):
-            awaited.add_done_callback(lambda _: target.cancel())
+            awaited.add_done_callback(lambda _: self._strike(target))
         else:
             # Not at once: a task that is in its step would only be cancelled at its next await.
-            target.get_loop().call_soon(target.cancel)
+            target.get_loop().call_soon(self._strike, target)
+
+    def _strike(self, target: asyncio.Task[Any]) -> None:
+        if target.cancel():
+            self._struck = True
+        else:
+            self._late = not self._struck
 
 
 class _Watched(Coroutine[Any, Any, Any]):

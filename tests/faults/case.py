@@ -17,6 +17,7 @@ __all__ = [
     "raises",
     "runs",
     "unknown",
+    "waited",
 ]
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -174,6 +175,26 @@ class Table:
         doubled = {name for name in names if names.count(name) > 1}
         if doubled:
             raise ValueError(f"table {self.name!r} has two cases named {doubled}")
+
+
+def waited(least: float) -> Callable[[Scene, Result], None]:
+    """Return the check that the one request that was answered by 503 came again after so many seconds, and not before.
+
+    All other requests may come at any time: they are not the ones that were refused.
+    """
+
+    def check(scene: Scene, result: Result) -> None:
+        (refused,) = (record for record in result.records if record.status == 503)
+        request = refused.method, refused.path, refused.raw_query, refused.range
+        started = [
+            record.started
+            for record in result.records
+            if record is not refused and (record.method, record.path, record.raw_query, record.range) == request
+        ]
+        assert len(started) == 1, "what was refused was not sent again once"
+        assert started[0] - refused.answered >= least, "the service was asked earlier than it wanted"
+
+    return check
 
 
 def runs(cases: Iterable[Case]) -> list[Any]:

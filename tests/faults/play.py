@@ -20,7 +20,7 @@ from azstoragetorch._transfer.memory import Memory
 from azstoragetorch.aio import aclose
 from tests.faults.case import Case, Result, Use
 from tests.faults.scene import Scene, Stage
-from tests.files.leaks import no_leaks
+from tests.files.leaks import kept_connections, no_leaks
 from tests.secrets.canaries import found_in, texts_of
 
 
@@ -94,9 +94,9 @@ def play(stage: Stage, case: Case, use: Use) -> Result:
             else:
                 assert scene.stored() == scene.written, "after the fault other bytes are written"
     said = [*seen.texts(), *(texts_of(result.error) if result.error is not None else ())]
-    assert not found_in(said)
-    assert not [text for text in said if scene.secret in text or unquote(scene.secret) in text]
-    assert bool(seen.alarms) <= case.warns, seen.alarms
+    assert not found_in(said), "a secret is given away"
+    assert not [text for text in said if scene.secret in text or unquote(scene.secret) in text], "the SAS is given away"
+    assert bool(seen.alarms) <= case.warns, f"alarms: {seen.alarms}"
     return result
 
 
@@ -160,7 +160,8 @@ async def _attempt_on_loop(
         error = failure
     seconds = time.perf_counter() - started
     left = asyncio.all_tasks() - {asyncio.current_task()}
-    assert not left
-    assert Memory.current().used == 0
+    assert not left, f"tasks are left: {left}"
+    assert Memory.current().used == 0, "memory is left"
+    assert not kept_connections(), "connections are kept"
     await aclose()
     return data, error, seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["ANSWERS"]
 
+import gzip
 from collections.abc import Callable
 
 from azstoragetorch.exceptions import (
@@ -69,6 +70,12 @@ def _headers_cut(scene: Scene) -> None:
 
 def _identity_asked_for(scene: Scene, result: Result) -> None:
     assert {record.headers["accept-encoding"] for record in result.records} == {"identity"}
+
+
+def _gzip_blob(scene: Scene) -> None:
+    scene.content = scene.expected = gzip.compress(scene.content)
+    scene.begin()
+    scene.server.fault(GET, Header("Content-Encoding", "gzip"), times=None)
 
 
 def _redirect(scene: Scene) -> None:
@@ -145,6 +152,15 @@ ANSWERS = Table(
             requests=(11, 13),
             uses=FILES,
             check=_identity_asked_for,
+        ),
+        Case(
+            name="blob that is gzip, and says so in its Content-Encoding",
+            fault=_gzip_blob,
+            requests=1,
+            uses=READS,
+            seconds=1,
+            check=_identity_asked_for,
+            again=False,
         ),
         Case(
             name="redirect to another host",

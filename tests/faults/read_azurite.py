@@ -4,6 +4,12 @@ from __future__ import annotations
 
 __all__ = ["AZURITE"]
 
+import gzip
+from dataclasses import replace
+
+from azure.storage.blob import ContentSettings
+
+from azstoragetorch import TransferOptions
 from azstoragetorch.exceptions import (
     BlobAccessError,
     BlobIntegrityError,
@@ -14,7 +20,7 @@ from azstoragetorch.exceptions import (
     BlobTimeoutError,
 )
 from tests.blobserver import Action, Call, CutBody, Delay, Drop, Garbage, Hang, Header, ShortBody, StallBody, Status
-from tests.faults.case import Case, Table, raises
+from tests.faults.case import BRIEF, Case, Result, Table, raises
 from tests.faults.reading import FILE, FILES, MANY, READS, THIRD, spoil
 from tests.faults.scene import Scene
 
@@ -36,6 +42,20 @@ def _azurite_always(name: str, action: Action, error: type[Exception], requests:
     )
 
 
+def _gzip_blob(scene: Scene) -> None:
+    scene.content = scene.expected = gzip.compress(scene.content)
+    scene.etag = scene.by_another_tool(
+        lambda blob: blob.upload_blob(
+            scene.content, overwrite=True, content_settings=ContentSettings(content_encoding="gzip")
+        )
+    )["etag"]
+
+
+def _said_gzip(scene: Scene, result: Result) -> None:
+    settings = scene.by_another_tool(lambda blob: blob.get_blob_properties().content_settings)
+    assert settings.content_encoding == "gzip"
+
+
 def _replace_on_azurite(scene: Scene) -> None:
     scene.server.fault(THIRD, Call(lambda: scene.put(bytes(MANY))))
 
@@ -51,9 +71,23 @@ AZURITE = Table(
         _azurite("an answer that is not HTTP", Garbage()),
         _azurite("no answer", Hang()),
         _azurite("nothing more within the body", StallBody(20_000)),
-        _azurite("answer 0.2 s late", Delay(0.2), requests=1),
+        # One request has to do, so what counts as silence is longer than a busy machine pauses.
+        replace(
+            _azurite("answer 0.2 s late", Delay(0.2), requests=1), options=replace(BRIEF, idle_timeout=2, deadline=5)
+        ),
         _azurite("503 ServerBusy", Status(503, "ServerBusy")),
         _azurite_always("connection closed before an answer", Drop("close"), BlobResponseError),
+        Case(
+            name="connection closed before the body, always, with the default limits",
+            fault=spoil(CutBody(0, "close"), times=None),
+            service="azurite",
+            options=TransferOptions(),
+            outcome=raises(BlobResponseError),
+            # The deadline is far away. Seven waits of at most 0.1, 0.2, ... 6.4 s.
+            requests=8,
+            uses=(FILE,),
+            seconds=14,
+        ),
         _azurite_always("body shorter than the range, Content-Length agrees", ShortBody(1), BlobIntegrityError),
         _azurite_always("no answer", Hang(), BlobTimeoutError),
         _azurite_always("503 ServerBusy", Status(503, "ServerBusy"), BlobServiceError, (2, 30)),
@@ -69,13 +103,23 @@ AZURITE = Table(
             again=False,
         ),
         Case(
-            name="SAS of another container",
+            name="SAS with another signature",
             fault=lambda scene: setattr(scene, "url", scene.url.replace("sig=", "sig=AAAA")),
             service="azurite",
             outcome=raises(BlobAccessError),
             requests=1,
             uses=FILES,
             seconds=2,
+        ),
+        Case(
+            name="blob that is gzip, and says so in its Content-Encoding",
+            fault=_gzip_blob,
+            service="azurite",
+            requests=1,
+            uses=READS,
+            seconds=2,
+            check=_said_gzip,
+            again=False,
         ),
         Case(
             name="blob replaced between two ranges",

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 __all__ = ["BUSY"]
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 from azstoragetorch import TransferOptions
 from azstoragetorch.exceptions import BlobServiceError
-from tests.blobserver import Action, Status
+from tests.blobserver import Action, Header, Status
 from tests.blobserver.link import Exchange
 from tests.blobserver.wire import Response
-from tests.faults.case import BRIEF, Case, Result, Table, raises
+from tests.faults.case import BRIEF, Case, Table, raises, waited
 from tests.faults.reading import FILES, FOREVER, READS, SHORT, spoil
-from tests.faults.scene import Scene
 
 CODES = {
     408: "OperationTimedOut",
@@ -63,14 +61,6 @@ def _retry_after(value: str) -> Action:
     return Status(503, "ServerBusy", {"Retry-After": value})
 
 
-def _waited(least: float) -> Callable[[Scene, Result], None]:
-    def check(scene: Scene, result: Result) -> None:
-        refused, repeated = result.records
-        assert repeated.started - refused.answered >= least, "the service was asked earlier than it wanted"
-
-    return check
-
-
 LONG = replace(BRIEF, deadline=5)
 
 
@@ -85,7 +75,7 @@ BUSY = Table(
             requests=2,
             uses=READS,
             seconds=3,
-            check=_waited(1),
+            check=waited(1),
         ),
         Case(
             name="503 with a date as `Retry-After`, once",
@@ -94,7 +84,7 @@ BUSY = Table(
             requests=2,
             uses=FILES,
             seconds=4,
-            check=_waited(0.9),  # a date has whole seconds
+            check=waited(0.9),  # a date has whole seconds
         ),
         Case(
             name="503 with a date in the past as `Retry-After`, once",
@@ -114,9 +104,18 @@ BUSY = Table(
             for what, value in (
                 ("`Retry-After: soon`", "soon"),
                 ("`Retry-After: -5`", "-5"),
+                ("a year of 20 digits in `Retry-After`", f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT"),
+                ("a zone of 20 digits in `Retry-After`", f"Mon, 01 Jan 2024 00:00:00 +{'9' * 20}"),
                 ("an empty `Retry-After`", ""),
             )
         ],
+        Case(
+            name="503 with a year of 20 digits in `Date`, once",
+            fault=spoil(Status(503, "ServerBusy"), Header("Date", f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT")),
+            requests=2,
+            uses=FILES,
+            seconds=1,
+        ),
         *[
             Case(
                 name=f"503 with {what}, longer than the deadline",

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["CONNECTION"]
 
 from dataclasses import replace
+from typing import Literal
 
 from azstoragetorch.exceptions import BlobResponseError, BlobTimeoutError
 from tests.blobserver import Action, Call, CutBody, Delay, Drop, Garbage, Hang, Hold, StallBody, Trickle, on
@@ -14,19 +15,32 @@ from tests.faults.reading import FILES, FOREVER, MANY, PARTS, READS, TWICE, UNAN
 from tests.faults.scene import Scene
 
 
-def _silent(name: str, action: Action) -> list[Case]:
+def _silent(name: str, action: Action, *, always: Action | None = None) -> list[Case]:
     # Each silent answer costs an idle_timeout of 0.4 s, so at most four fit into the deadline.
     return [
         Case(name=f"{name}, once", fault=spoil(action), requests=2, uses=READS, seconds=2),
         Case(
             name=f"{name}, always",
-            fault=spoil(action, times=None),
+            fault=spoil(always or action, times=None),
             outcome=raises(BlobTimeoutError),
             requests=(2, 4),
             uses=FOREVER,
             seconds=3,
         ),
     ]
+
+
+def _gone_on(name: str, how: Literal["reset", "close"]) -> Case:
+    return Case(
+        name=name,
+        fault=spoil(CutBody(4_000, how), times=None),
+        # Each wait is one of at most 0.1 s, because bytes came before it.
+        options=replace(BRIEF, deadline=5),
+        requests=13,
+        uses=READS,
+        seconds=3,
+        check=_resumed,
+    )
 
 
 def _resumed(scene: Scene, result: Result) -> None:
@@ -80,23 +94,14 @@ CONNECTION = Table(
             uses=READS,
             seconds=1,
         ),
-        Case(
-            name="connection closed after every 4,000 bytes",
-            fault=spoil(CutBody(4_000, "close"), times=None),
-            # Each wait is one of at most 0.1 s, because bytes came before it.
-            options=replace(BRIEF, deadline=5),
-            requests=13,
-            uses=READS,
-            seconds=3,
-            check=_resumed,
-        ),
+        _gone_on("connection reset after every 4,000 bytes", "reset"),
+        _gone_on("connection closed after every 4,000 bytes", "close"),
         *broken("connection closed before the body", CutBody(0, "close"), BlobResponseError),
         *broken("an answer that is not HTTP", Garbage(), BlobResponseError),
         *_silent("no answer", Hang()),
         *_silent("nothing more after the headers", StallBody(0)),
-        Case(
-            name="nothing more within the body, once", fault=spoil(StallBody(20_000)), requests=2, uses=READS, seconds=2
-        ),
+        # Always: every answer brings some of it, and four are not all of it.
+        *_silent("nothing more within the body", StallBody(20_000), always=StallBody(1_000)),
         Case(
             name="body slower than `min_rate`, once",
             fault=spoil(Trickle(2_000, 10)),
@@ -116,11 +121,13 @@ CONNECTION = Table(
         ),
         Case(
             name="body slow, faster than `min_rate`",
-            fault=spoil(Delay(0.2), Trickle(80_000, 2_000)),
-            options=replace(BRIEF, min_rate=16 * KiB),
+            # Slow for longer than an `idle_timeout`, after which the rate is looked at, and that is longer than a busy
+            # machine pauses: one request has to do.
+            fault=spoil(Delay(0.2), Trickle(32_000, 2_000)),
+            options=replace(BRIEF, min_rate=4 * KiB, idle_timeout=1, deadline=8),
             requests=1,
-            uses=READS,
-            seconds=2,
+            uses=FILES,
+            seconds=5,
         ),
         *[
             Case(
@@ -129,14 +136,14 @@ CONNECTION = Table(
                 size=MANY,
                 requests=(12, 13),
                 uses=PARTS,
-                seconds=2,
+                seconds=seconds,
             )
-            for name, action in (
-                ("connection reset before an answer", Drop("reset")),
-                ("connection reset within the body", CutBody(20_000, "reset")),
-                ("connection closed within the body", CutBody(20_000, "close")),
-                ("no answer", Hang()),
-                ("nothing more within the body", StallBody(20_000)),
+            for name, action, seconds in (
+                ("connection reset before an answer", Drop("reset"), 1.2),
+                ("connection reset within the body", CutBody(20_000, "reset"), 1.2),
+                ("connection closed within the body", CutBody(20_000, "close"), 1.2),
+                ("no answer", Hang(), 2),
+                ("nothing more within the body", StallBody(20_000), 2),
             )
         ],
         Case(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["LISTING"]
 
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from azstoragetorch import TransferOptions
 from azstoragetorch.exceptions import (
     BlobAccessError,
     BlobIntegrityError,
+    BlobRequestError,
     BlobResponseError,
     BlobServiceError,
     BlobTimeoutError,
@@ -32,7 +34,8 @@ from tests.blobserver import (
     Trickle,
     on,
 )
-from tests.faults.case import BRIEF, Case, KiB, Table, Use, raises
+from tests.faults.case import BRIEF, Case, KiB, Service, Table, Use, raises, waited
+from tests.faults.places import looked_up
 from tests.faults.reading import SHORT
 from tests.faults.scene import Scene
 
@@ -85,6 +88,24 @@ def _always(name: str, action: Action, error: type[Exception], requests: int | t
     )
 
 
+def _nowhere(name: str, fault: Callable[[Scene], object], service: Service = "scripted") -> Case:
+    def begin(scene: Scene) -> None:
+        _spoil(times=0)(scene)
+        fault(scene)
+        scene.url = scene.container_url
+
+    return Case(
+        name=name,
+        fault=begin,
+        service=service,
+        options=TransferOptions(),
+        outcome=raises(BlobRequestError),
+        requests=0,
+        uses=BUILDS,
+        seconds=2,
+    )
+
+
 def _page(size: str) -> bytes:
     properties = f"<Etag>0x1</Etag><Content-Length>{size}</Content-Length>"
     blob = f"<Blob><Name>a</Name><Properties>{properties}</Properties></Blob>"
@@ -113,6 +134,17 @@ LISTING = Table(
         _once("size of 5,000 digits", ReplaceBody(_page("9" * 5000))),
         _once("answer to another request", Header("x-ms-client-request-id", "00000000-0000-0000-0000-000000000000")),
         *[_once(f"status {status}", Status(status, "ServerBusy")) for status in (408, 429, 500, 502, 503, 504)],
+        Case(
+            name="503 with `Retry-After: 1`, once",
+            fault=_spoil(Status(503, "ServerBusy", {"Retry-After": "1"})),
+            options=TransferOptions(),
+            requests=2,
+            uses=BUILDS,
+            seconds=3,
+            check=waited(1),
+        ),
+        _nowhere("host name unknown", looked_up(socket.EAI_NONAME, "Name or service not known")),
+        _nowhere("certificate not trusted", lambda scene: scene.distrust(), "tls"),
         _always("connection closed before an answer", Drop("close"), BlobResponseError),
         _always("connection closed within the page", CutBody(20 * KiB, "close"), BlobResponseError),
         _always("no answer", Hang(), BlobTimeoutError),

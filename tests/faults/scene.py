@@ -4,11 +4,15 @@ from __future__ import annotations
 
 __all__ = ["Scene", "Stage"]
 
+import logging
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from urllib.parse import quote
+from typing import TypeVar
+from urllib.parse import quote, urlsplit
+
+from azure.storage.blob import BlobClient
 
 from azstoragetorch import TransferOptions
 from tests.azurite.launcher import Azurite
@@ -17,6 +21,8 @@ from tests.conftest import TlsBlobServer, TlsFiles
 from tests.faults.case import Case
 from tests.faults.proxy import AzuriteProxy
 from tests.secrets.canaries import SIGNATURE
+
+_T = TypeVar("_T")
 
 NAME = "folder/blob 1"
 WRITTEN_SIZE = 100 * 1024 + 7  # seven blocks of `BRIEF`, the last one short
@@ -63,8 +69,10 @@ class Scene:
 
     @property
     def container_url(self) -> str:
-        """The URL of the blob's container, with the SAS."""
-        return f"{self.server.container_url}?{self._sas}"
+        """The URL of the blob's container, where the client is sent, with the SAS."""
+        where = urlsplit(self.url)
+        path = urlsplit(self.server.container_url).path
+        return f"{where.scheme}://{where.netloc}{path}?{self._sas}"
 
     def at(self, origin: str) -> str:
         """Return the blob's URL on another host: ``origin`` takes the place of scheme, host and port."""
@@ -91,6 +99,17 @@ class Scene:
     def delete(self) -> None:
         """Delete the blob past the faults."""
         self.server.delete(self.name)
+
+    def by_another_tool(self, act: Callable[[BlobClient], _T]) -> _T:
+        """Let somebody with the SDK at the blob; nothing of it is recorded, and the faults are over."""
+        self.server.clear()
+        logging.disable()  # this other tool writes the signature to its log, and that is not the question here
+        try:
+            with BlobClient.from_blob_url(self.url) as blob:
+                return act(blob)
+        finally:
+            logging.disable(logging.NOTSET)
+            self.server.clear()
 
     def stored(self) -> bytes | None:
         """Return what the blob holds, past the faults; ``None`` if there is none."""

@@ -45,8 +45,9 @@ pytestmark = pytest.mark.timeout(60)
 KiB = 1024
 MiB = 1024 * KiB
 DEADLINE = 1.0
-SLACK = 4.0
-"""Seconds that a loaded machine may take to notice; a call without a deadline takes longer than any test."""
+SLACK = 1.5
+"""Seconds that a loaded machine may take to notice; an idle one takes 0.1. A call without a deadline takes longer than
+any test, and one with two of them more than it says does not pass either."""
 
 OPTIONS = TransferOptions(
     range_size=64 * KiB, block_size=64 * KiB, in_flight=4, connect_timeout=0.5, idle_timeout=0.5, deadline=DEADLINE
@@ -54,12 +55,13 @@ OPTIONS = TransferOptions(
 
 
 @contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Fail if the block takes longer than this and some slack."""
+def within(seconds: float, least: float = 0.0) -> Iterator[None]:
+    """Fail if the block takes longer than this and some slack, or is given up before ``least`` seconds."""
     start = time.monotonic()
     yield
     took = time.monotonic() - start
-    assert took < seconds + SLACK, f"took {took:.1f} s, at most {seconds:g} s are documented"
+    print(f"took {took:.2f} s")
+    assert least <= took < seconds + SLACK, f"took {took:.1f} s, at most {seconds:g} s are documented"
 
 
 def reader(url: str, options: TransferOptions = OPTIONS, credential: Any = False) -> AsyncBlobIO:
@@ -160,10 +162,10 @@ def test_name_lookup_that_hangs(server: BlobServer, tmp_path: Path) -> None:
     ) as script:
         assert script.line() == "reading"
         assert script.line() == "timed out True"
-        assert script.took < DEADLINE + SLACK
+        assert script.took < DEADLINE + 2 * SLACK, "the imports of a first read included"
         ended = script.end()
         assert ended.silently() == []
-        assert ended.seconds < SLACK
+        assert ended.seconds < 2 * SLACK, "1.5 s are documented"
 
 
 def test_proxy_that_does_not_answer(server: BlobServer, tmp_path: Path) -> None:
@@ -174,6 +176,9 @@ def test_proxy_that_does_not_answer(server: BlobServer, tmp_path: Path) -> None:
             f"""
         from azstoragetorch.exceptions import BlobTimeoutError
 
+        for name in [*os.environ]:
+            if name.lower().endswith("_proxy"):
+                del os.environ[name]  # of no_proxy, too: this host must never be asked for directly
         os.environ["https_proxy"] = "http://127.0.0.1:{port}"
         options = TransferOptions(deadline=1, connect_timeout=0.5)
         file = BlobIO("https://account.blob.core.windows.net/data/blob", "rb", credential=False, options=options)
@@ -189,7 +194,7 @@ def test_proxy_that_does_not_answer(server: BlobServer, tmp_path: Path) -> None:
     ):
         assert script.line() == "reading"
         assert script.line() == "timed out"
-        assert script.took < DEADLINE + SLACK
+        assert script.took < DEADLINE + 2 * SLACK, "the imports of a first read included"
         assert script.end().silently() == []
 
 
@@ -245,6 +250,21 @@ async def test_room_in_memory(server: BlobServer) -> None:
     assert Memory.current().used == 0
 
 
+async def test_small_save_that_waits_for_memory(server: BlobServer) -> None:
+    """Three deadlines: a buffer while a read holds all of them, Put Blob, and the question what became of it."""
+    server.put_synthetic("blob", 4 * MiB)
+    hang = server.fault(on(), Hang(), times=None)
+    options = TransferOptions(memory_budget=MiB, range_size=MiB, block_size=64 * KiB, deadline=DEADLINE)
+    reading = asyncio.create_task(reader(server.url("blob"), options).read())
+    await asyncio.to_thread(hang.wait)
+    with within(3 * DEADLINE, 2.5 * DEADLINE), pytest.raises(CommitOutcomeUnknownError):
+        async with AsyncBlobIO(server.url("target"), "wb", credential=False, options=options) as file:
+            await file.write(bytes(100))
+    with pytest.raises(BlobTimeoutError):
+        await reading
+    assert Memory.current().used == 0
+
+
 async def test_block_that_cannot_be_allocated_is_not_counted() -> None:
     """Bytes that the machine does not have must not stay on the account, where everybody would wait for them."""
     memory = Memory.current()
@@ -256,10 +276,10 @@ async def test_block_that_cannot_be_allocated_is_not_counted() -> None:
 
 
 WRITES: dict[str, tuple[Any, int, int, type[AZStorageTorchError]]] = {
-    "put blob": (on("PUT", ""), 1000, 1, BlobTimeoutError),
+    "put blob": (on("PUT", ""), 1000, 1, CommitOutcomeUnknownError),
     "put blob and what became of it": (on(), 1000, 2, CommitOutcomeUnknownError),
     "put block": (on("PUT", "block"), 200_000, 1, FatalBlobIOWriteError),
-    "put block list": (on("PUT", "blocklist"), 200_000, 1, BlobTimeoutError),
+    "put block list": (on("PUT", "blocklist"), 200_000, 1, CommitOutcomeUnknownError),
     "put block list and what became of it": (on(comp="blocklist"), 200_000, 2, CommitOutcomeUnknownError),
 }
 
@@ -271,7 +291,7 @@ def test_close_that_is_not_answered(what: str, server: BlobServer) -> None:
     server.fault(match, Hang(), times=None)
     file = BlobIO(server.url("target"), "wb", credential=False, options=OPTIONS)
     file.write(synthetic_bytes(0, size))
-    with within(deadlines * DEADLINE), pytest.raises(error):
+    with within(deadlines * DEADLINE, deadlines * DEADLINE * 0.8), pytest.raises(error):
         file.close()
     assert file.closed
     with within(0):
@@ -303,21 +323,22 @@ def test_leaving_a_reader_waits_for_nobody(end: str, server: BlobServer) -> None
         for _ in range(5):
             await file.read(MiB)
         await asyncio.to_thread(hang.wait)
-        await file.aclose()
-        await aclose()
+        with within(0):
+            await file.aclose()
+            await aclose()
 
-    with within(3):
-        if end == "aclose":
-            asyncio.run(leave())
-            return
-        file = BlobIO(server.url("blob"), "rb", credential=False)
-        for _ in range(5):
-            file.read(MiB)
-        hang.wait()
+    if end == "aclose":
+        asyncio.run(leave())
+        return
+    file = BlobIO(server.url("blob"), "rb", credential=False)
+    for _ in range(5):
+        file.read(MiB)
+    hang.wait()
+    with within(0):
         if end == "close":
             file.close()
         del file
-    server.wait_idle()
+        server.wait_idle()
 
 
 async def build(server: BlobServer) -> object:
@@ -325,10 +346,10 @@ async def build(server: BlobServer) -> object:
 
 
 async def test_page_that_does_not_come(server: BlobServer) -> None:
-    """Each page has the deadline of a request, so a listing that stands still ends after one."""
+    """Each page has the deadline of a request: here the first, of 5,000 blobs, and the second."""
     server.put_listing(12_000)
     server.fault(on("GET", "list"), Hang(), times=None, nth=2)
-    with within(DEADLINE + 3), pytest.raises(BlobTimeoutError):
+    with within(2 * DEADLINE), pytest.raises(BlobTimeoutError):
         await build(server)
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import FrameType
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -23,10 +24,12 @@ from azstoragetorch._transfer.memory import Memory
 from azstoragetorch.exceptions import FatalBlobIOWriteError
 from azstoragetorch.io import BlobIO
 from tests.blobserver import BlobServer, synthetic_bytes
+from tests.faults.play import watch
 from tests.files.leaks import Leaks
+from tests.secrets.canaries import SIGNATURE, found_in, texts_of
 
 SOAK = bool(os.environ.get("AZSTORAGETORCH_SOAK"))
-STRIDE = 1 if SOAK else 5
+STRIDE = 1 if SOAK else 17
 """Moments from one run to the next. The tox environment ``soak`` leaves none out; it takes 3 minutes for that."""
 
 pytestmark = pytest.mark.timeout(900 if SOAK else 120)
@@ -34,7 +37,18 @@ pytestmark = pytest.mark.timeout(900 if SOAK else 120)
 PACKAGE = azstoragetorch.__path__[0]
 PIECE = 64 * 1024
 SIZE = 5 * PIECE + 77
+SAS = f"sp=rwdl&sig={quote(SIGNATURE, safe='')}"
 OPTIONS = TransferOptions(range_size=PIECE, block_size=PIECE, in_flight=2, readahead=2, memory_budget=1 << 20)
+
+
+@pytest.fixture(autouse=True)
+def _secret(server: BlobServer) -> Iterator[None]:
+    """Ask for a SAS and look for it in all that is logged; an interrupt must not drive it out either."""
+    server.require_sas = {"sig": SIGNATURE}
+    with watch() as seen:
+        yield
+    assert not seen.alarms
+    assert not found_in(seen.texts())
 
 
 class Moments:
@@ -46,16 +60,18 @@ class Moments:
 
     def during(self, work: Callable[[], object]) -> bool:
         """Do ``work`` and say whether it was interrupted."""
+        said: list[str] = []
         previous = sys.gettrace()
         sys.settrace(self._called)
         try:
             work()
-        except KeyboardInterrupt:
-            assert self.struck
-            return True
+        except KeyboardInterrupt as error:
+            said += texts_of(error)
         finally:
             sys.settrace(previous)
-        return False
+        assert self.struck or not said
+        assert not found_in(said)
+        return bool(said)
 
     def _called(self, frame: FrameType, event: str, argument: object) -> Any:
         if not frame.f_code.co_filename.startswith(PACKAGE) or frame.f_code.co_name == "__del__":
@@ -101,7 +117,7 @@ def test_reader(what: str, warm: bool, server: BlobServer) -> None:
     while struck:
         number += STRIDE
         moments = Moments(number)
-        file = BlobIO(server.url("source"), "rb", credential=False, options=OPTIONS)
+        file = BlobIO(f"{server.url('source')}?{SAS}", "rb", credential=False, options=OPTIONS)
         if warm:
             assert file.read(1000) == synthetic_bytes(0, 1000)
         moments.during(partial(READS[what], file))
@@ -126,7 +142,7 @@ def test_writer(step: int, server: BlobServer) -> None:
         number += STRIDE
         moments = Moments(number)
         name = f"target{number}"
-        file = BlobIO(server.url(name), "wb", credential=False, options=OPTIONS)
+        file = BlobIO(f"{server.url(name)}?{SAS}", "wb", credential=False, options=OPTIONS)
 
         def work(file: BlobIO = file) -> None:
             for start in range(0, SIZE, step):
@@ -136,11 +152,13 @@ def test_writer(step: int, server: BlobServer) -> None:
 
         moments.during(work)
         struck = moments.struck
+        said: list[str] = []
         taken = file.tell() if not file.closed else None
         try:
             file.close()
-        except FatalBlobIOWriteError:
-            taken = 0
+        except FatalBlobIOWriteError as error:
+            said, taken = [*texts_of(error)], 0
+        assert not found_in(said)
         server.wait_idle()
         found = content_of(server, name)
         assert found == synthetic_bytes(0, len(found))

@@ -10,17 +10,23 @@ import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from azure.core.pipeline.transport import HttpRequest
 
 from azstoragetorch import TransferOptions
+from azstoragetorch._azure.session import Session
 from azstoragetorch._bridge import run
+from azstoragetorch._transfer.memory import Lease, Memory
+from azstoragetorch._values.url import BlobUrl
+from azstoragetorch.aio import aclose
 from azstoragetorch.exceptions import BlobNotFoundError, BlobServiceError
 from tests.azurite.launcher import Azurite
-from tests.blobserver import Status
+from tests.blobserver import Hold, Status
 from tests.faults.case import Case, Use, kept, raises
 from tests.faults.play import play
-from tests.faults.reading import ASYNC, FILE, spoil
+from tests.faults.reading import ASYNC, FILE, GET, spoil
 from tests.faults.scene import Scene, Stage
 from tests.secrets.canaries import SIGNATURE
 
@@ -29,6 +35,8 @@ pytestmark = pytest.mark.timeout(60)
 CASE = Case(name="nothing", fault=lambda scene: None, requests=1, uses=(FILE,), seconds=5)
 
 _kept_tasks: list[asyncio.Task[Any]] = []
+_kept_leases: list[Lease] = []
+_kept_answers: list[Any] = []
 
 
 def _read(scene: Scene, options: TransferOptions) -> bytes:
@@ -87,27 +95,77 @@ async def _leave_a_task_on_its_loop(scene: Scene, options: TransferOptions) -> b
     return await running or b""
 
 
-WRONG: dict[str, Callable[[Scene, TransferOptions], Any]] = {
-    "other bytes": _wrong_byte,
-    "fewer bytes": _one_byte_less,
-    "more requests": _twice,
-    "fewer requests": _not_at_all,
-    "error": _fail,
-    "secret in a log": _log,
-    "alarm in a log": _log_an_alarm,
-    "warning": _warn,
-    "task left": _leave_a_task,
-    "task left on a loop of its own": _leave_a_task_on_its_loop,
+async def _keep_memory_on_its_loop(scene: Scene, options: TransferOptions) -> bytes:
+    lease = Memory.current().try_take(1, options.memory_budget)
+    assert lease is not None
+    _kept_leases.append(lease)
+    running = ASYNC.run(scene, options)
+    assert isinstance(running, Awaitable)
+    return await running or b""
+
+
+def _keep_memory(scene: Scene, options: TransferOptions) -> bytes:
+    async def keep() -> None:
+        lease = Memory.current().try_take(1, options.memory_budget)
+        assert lease is not None
+        _kept_leases.append(lease)
+
+    run(keep)
+    return _read(scene, options)
+
+
+async def _keep_a_connection_on_its_loop(scene: Scene, options: TransferOptions) -> bytes:
+    url = BlobUrl.parse(scene.url)
+    account = await (await Session.current()).account(url, None, options)
+    # Once the body is here the connection is given back, whether somebody took the body or not.
+    scene.server.fault(GET, Hold(body_after=100))
+    headers = {"x-ms-range": "bytes=0-999", "x-ms-version": "2021-12-02", "x-ms-client-request-id": str(uuid4())}
+    request = HttpRequest("GET", scene.shown, headers)
+    _kept_answers.append((await account.reads.run(request, stream=True)).http_response.internal_response)
+    return scene.content
+
+
+def _keep_a_connection(scene: Scene, options: TransferOptions) -> bytes:
+    return run(_keep_a_connection_on_its_loop, scene, options)
+
+
+WRONG: dict[str, tuple[Callable[[Scene, TransferOptions], Any], str]] = {
+    "other bytes": (_wrong_byte, "other bytes"),
+    "fewer bytes": (_one_byte_less, "other bytes"),
+    "more requests": (_twice, "2 requests"),
+    "fewer requests": (_not_at_all, "0 requests"),
+    "error": (_fail, "instead of success"),
+    "secret in a log": (_log, "secret"),
+    "alarm in a log": (_log_an_alarm, "alarms"),
+    "warning": (_warn, "alarms"),
+    "task left": (_leave_a_task, "tasks"),
+    "task left on a loop of its own": (_leave_a_task_on_its_loop, "tasks"),
+    "memory kept": (_keep_memory, "memory"),
+    "memory kept on a loop of its own": (_keep_memory_on_its_loop, "memory"),
+    "connection kept": (_keep_a_connection, "connections"),
+    "connection kept on a loop of its own": (_keep_a_connection_on_its_loop, "connections"),
 }
+"""What a client does wrong, and a word of the complaint."""
 
 
 @pytest.fixture(autouse=True)
-def end_tasks() -> Any:
+def end_what_is_kept() -> Any:
     yield
     for task in _kept_tasks:
         if not task.done():
             task.get_loop().call_soon_threadsafe(task.cancel)
-    _kept_tasks.clear()
+    run(_let_go)
+
+
+async def _let_go() -> None:
+    for lease in _kept_leases:
+        lease.free()
+    for answer in _kept_answers:
+        if answer.connection is not None:
+            answer.connection.close()  # by itself: an answer whose loop is closed does nothing more
+    for items in (_kept_tasks, _kept_leases, _kept_answers):
+        items.clear()
+    await aclose()
 
 
 @pytest.mark.parametrize("use", [FILE, ASYNC], ids=lambda use: use.name)
@@ -122,8 +180,10 @@ def test_good_play_passes(stage: Stage, use: Use) -> None:
 @pytest.mark.parametrize("what", WRONG)
 def test_client_that_is_wrong_fails(stage: Stage, what: str) -> None:
     """A suite that lets one of these pass promises what it does not look at."""
-    with pytest.raises(AssertionError):
-        play(stage, CASE, Use(what, WRONG[what]))
+    client, complaint = WRONG[what]
+
+    with pytest.raises(AssertionError, match=complaint):
+        play(stage, CASE, Use(what, client))
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,16 @@ from __future__ import annotations
 __all__ = ["SENDING"]
 
 import random
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from azstoragetorch.exceptions import FatalBlobIOWriteError
+from azstoragetorch.exceptions import BlobRequestError, BlobTimeoutError, FatalBlobIOWriteError
 from tests.blobserver import CutUpload, Hold, Match, StallUpload, Status, on
 from tests.faults.case import BRIEF, WRITTEN, Case, Table, kept
 from tests.faults.scene import Scene
-from tests.faults.writing import PARTS, PUT_BLOB, PUT_BLOCK, RESTARTED, WRITE, WRITES
+from tests.faults.writing import FLUSHED, PARTS, PUT_BLOB, PUT_BLOCK, RESTARTED, WRITE, WRITES, TrickleUpload
 
 
 def _cut(what: str, match: Match, size: int, requests: int) -> Iterator[Case]:
@@ -43,6 +44,26 @@ def _large(scene: Scene) -> None:
     # More than the buffers of a socket hold, so that the client still sends when the service reads no more.
     scene.written = bytes(range(256)) * (40 * 1024)
     scene.server.fault(PUT_BLOCK, StallUpload(1000))
+
+
+def _trickle(match: Match, times: int | None = 1) -> Any:
+    def fault(scene: Scene) -> None:
+        scene.written = bytes(range(256)) * (40 * 1024)
+        scene.server.fault(match, TrickleUpload(100_000), times=times)
+
+    return fault
+
+
+def _gone_before_the_commit(scene: Scene) -> None:
+    def leave() -> None:
+        scene.server.close()
+        # So that nobody else gets the port: it refuses while nobody listens.
+        kept = socket.socket()
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", scene.server.port))
+        scene.finally_(kept.close)
+
+    scene.meanwhile = leave
 
 
 def _slow(scene: Scene) -> None:
@@ -92,6 +113,43 @@ SENDING = Table(
             requests=(2, 8),
             uses=(RESTARTED,),
             seconds=5,
+            again=False,
+        ),
+        Case(
+            name="Put Block: the connection takes less than `min_rate`, a block of 8 MiB, once",
+            fault=_trickle(PUT_BLOCK),
+            outcome=WRITTEN,
+            options=replace(BRIEF, block_size=8 << 20, memory_budget=32 << 20, min_rate=1 << 20, deadline=10),
+            requests=4,
+            uses=(RESTARTED,),
+            seconds=5,
+        ),
+        *[
+            Case(
+                name=f"Put Blob: the connection takes less than `min_rate`, 10 MiB, {times}",
+                fault=fault,
+                outcome=outcome,
+                options=replace(
+                    BRIEF, block_size=16 << 20, memory_budget=64 << 20, min_rate=1 << 20, deadline=deadline
+                ),
+                requests=requests,
+                uses=(RESTARTED,),
+                seconds=5,
+                again=False,
+            )
+            for times, fault, outcome, requests, deadline in (
+                ("once", _trickle(PUT_BLOB), WRITTEN, 2, 10),
+                # Each attempt costs an `idle_timeout` and a wait; what became of the last one is asked.
+                ("always", _trickle(PUT_BLOB, times=None), kept(BlobTimeoutError), (3, 8), 2),
+            )
+        ],
+        Case(
+            name="the host is gone when the blocks are staged",
+            fault=_gone_before_the_commit,
+            outcome=kept(BlobRequestError),
+            requests=4,
+            uses=(FLUSHED,),
+            seconds=4,
             again=False,
         ),
         Case(

@@ -4,33 +4,21 @@ from __future__ import annotations
 
 __all__ = ["FOREIGN"]
 
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from azure.storage.blob import BlobClient
 
-from azstoragetorch import TransferOptions
-from azstoragetorch.exceptions import BlobServiceError, FatalBlobIOWriteError
-from azstoragetorch.io import BlobIO
-from tests.faults.case import WRITTEN, Case, Service, Table, Use, kept
+from azstoragetorch.exceptions import BlobExistsError, BlobServiceError, FatalBlobIOWriteError
+from tests.faults.case import WRITTEN, Case, Outcome, Result, Service, Table, Use, kept
 from tests.faults.scene import Scene
-from tests.faults.writing import WRITES, small
+from tests.faults.writing import CREATES, FLUSHED, WRITES, small
 
 
 def _sdk(action: Callable[[Scene, BlobClient], object]) -> Any:
     """Return a fault that somebody with another tool leaves."""
 
-    def fault(scene: Scene) -> None:
-        logging.disable()  # this other tool writes the signature to its log, and that is not the question here
-        try:
-            with BlobClient.from_blob_url(scene.url) as blob:
-                action(scene, blob)
-        finally:
-            logging.disable(logging.NOTSET)
-        scene.server.clear()
-
-    return fault
+    return lambda scene: scene.by_another_tool(lambda blob: action(scene, blob))
 
 
 def _leased(scene: Scene, blob: BlobClient) -> None:
@@ -39,13 +27,6 @@ def _leased(scene: Scene, blob: BlobClient) -> None:
 
 def _leased_at_commit(scene: Scene) -> None:
     scene.meanwhile = lambda: _sdk(_leased)(scene)
-
-
-def _flushed(scene: Scene, options: TransferOptions) -> None:
-    with BlobIO(scene.url, "wb", options=options) as file:
-        file.write(scene.written[: 4 * options.block_size])
-        file.flush()
-        scene.meanwhile()
 
 
 def _page_blob(scene: Scene, blob: BlobClient) -> None:
@@ -58,6 +39,10 @@ def _append_blob(scene: Scene, blob: BlobClient) -> None:
     blob.delete_blob()
     blob.create_append_blob()
     blob.append_block(scene.content)
+
+
+def _is_block_blob(scene: Scene, result: Result) -> None:
+    assert scene.by_another_tool(lambda blob: blob.get_blob_properties().blob_type) == "BlockBlob"
 
 
 def _blocks(length: int) -> Any:
@@ -112,10 +97,24 @@ FOREIGN = Table(
             "a lease is taken before the commit",
             _leased_at_commit,
             BlobServiceError,
-            (Use("BlobIO wb", _flushed, again=False),),
+            (FLUSHED,),
             requests=2,  # the commit, and the question whether an unseen first one had won
         ),
         _emulated("a page blob of that name, blocks", _sdk(_page_blob), FatalBlobIOWriteError),
         _emulated("an append blob of that name, blocks", _sdk(_append_blob), FatalBlobIOWriteError),
+        _emulated("a page blob of that name, `xb`", _sdk(_page_blob), BlobExistsError, CREATES, requests=1),
+        *[
+            Case(
+                name=f"{what} of that name, one request",
+                fault=small(_sdk(make)),
+                service="azurite",
+                outcome=Outcome("committed, it is a block blob now", None, "new"),
+                requests=1,
+                uses=WRITES,
+                seconds=2,
+                check=_is_block_blob,
+            )
+            for what, make in (("a page blob", _page_blob), ("an append blob", _append_blob))
+        ],
     ),
 )

@@ -29,6 +29,7 @@ from tests.faults.writing import (
 )
 
 LOOK, GET_BLOCK_LIST = on("HEAD", ""), on("GET", "blocklist")
+QUESTIONS = {("HEAD", ""), ("GET", "blocklist")}
 OTHER = b"somebody else's"
 
 
@@ -41,10 +42,18 @@ def _both(match: Match, action: Action, question: Match, silence: Action) -> Any
 
 
 def _doubts() -> Iterator[Case]:
+    def asked(result: Result) -> None:
+        questions = [record for record in result.records if (record.method, record.comp) in QUESTIONS]
+        assert questions, "it says that the outcome is unknown, and did not ask"
+        sent = [record for record in result.records if record.method == "PUT"][-1]
+        assert questions[-1].started >= sent.started, "what it asked was not what became of the last attempt"
+
     def holds_new(scene: Scene, result: Result) -> None:
+        asked(result)
         assert scene.stored() == scene.written
 
     def says_so(scene: Scene, result: Result) -> None:
+        asked(result)
         assert "either its previous or the new content" in str(result.error)
 
     answers: tuple[tuple[str, Action, Action, Any], ...] = (

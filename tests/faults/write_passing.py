@@ -14,6 +14,7 @@ from azstoragetorch.exceptions import (
     BlobServiceError,
     BlobTimeoutError,
     ClientRequestIdMismatchError,
+    CommitOutcomeUnknownError,
     FatalBlobIOWriteError,
 )
 from tests.blobserver import (
@@ -28,12 +29,15 @@ from tests.blobserver import (
     StallUpload,
     Status,
 )
-from tests.faults.case import BRIEF, WRITTEN, Case, Outcome, Table, kept
+from tests.faults.case import BRIEF, WRITTEN, Case, Outcome, Table, kept, waited
 from tests.faults.scene import Scene
-from tests.faults.writing import PUT_BLOB, PUT_BLOCK, PUT_BLOCK_LIST, WRITE, WRITES, small
+from tests.faults.writing import PUT_BLOB, PUT_BLOCK, PUT_BLOCK_LIST, WRITE, WRITES, Passed, small
 
 SPENT = replace(BRIEF, deadline=0.8, idle_timeout=0.25)
 """Where the deadline is what ends it."""
+
+UNDISTURBED = 0.2
+"""Seconds that these writes take when nothing goes wrong; measured, and the first ones import what they need."""
 
 SEVERAL = (2, 40)
 """Requests until the deadline of ``SPENT``: pauses are drawn from 0.1, 0.2, 0.4 s, and four blocks are under way."""
@@ -45,23 +49,27 @@ class Trouble:
 
     :ivar error: the class if that is all there ever is.
     :ivar applied: whether the service does what it was asked all the same.
+    :ivar pending: whether somebody gave up waiting for the service, which may still do it after a Put Block List or a
+        Put Blob that it was sent whole.
     :ivar thrice: whether there is a case of three such answers.
-    :ivar pause: seconds that one such answer costs at most.
+    :ivar pause: seconds beyond one that one such answer costs at most: one that does not come, an ``idle_timeout``.
     """
 
     name: str
     make: Callable[[], Action]
     error: type[Exception]
     applied: bool = False
+    pending: bool = False
     thrice: bool = False
-    pause: float = 0.2
+    pause: float = 0
 
 
 TROUBLES = (
     Trouble("503 ServerBusy", lambda: Status(503, "ServerBusy"), BlobServiceError, thrice=True),
     Trouble("500 InternalError", lambda: Status(500, "InternalError"), BlobServiceError, thrice=True),
     Trouble("502 of a proxy", lambda: Status(502, body=b"<html>Bad Gateway</html>"), BlobServiceError, thrice=True),
-    Trouble("504 of a proxy", lambda: Status(504, body=b""), BlobServiceError, thrice=True),
+    Trouble("503 of a proxy", lambda: Status(503, body=b""), BlobServiceError),
+    Trouble("504 of a proxy", lambda: Status(504, body=b""), BlobServiceError, pending=True, thrice=True),
     Trouble("408", lambda: Status(408), BlobServiceError, thrice=True),
     Trouble("429", lambda: Status(429, "TooManyRequests"), BlobServiceError, thrice=True),
     Trouble("status 200 instead of 201", lambda: Status(200, body=b""), BlobIntegrityError),
@@ -70,11 +78,19 @@ TROUBLES = (
     Trouble("connection reset within what is sent", lambda: CutUpload(300, "reset"), BlobResponseError),
     Trouble("connection closed within what is sent", lambda: CutUpload(300, "close"), BlobResponseError),
     Trouble("an answer that is not HTTP", Garbage, BlobResponseError),
-    Trouble("no answer", Hang, BlobTimeoutError, pause=0.7),
-    Trouble("nothing read after 300 bytes, no answer", lambda: StallUpload(300), BlobTimeoutError, pause=0.7),
+    Trouble("no answer", Hang, BlobTimeoutError, pending=True, pause=0.8),
+    Trouble(
+        "nothing read after 300 bytes, no answer",
+        lambda: StallUpload(300),
+        BlobTimeoutError,
+        pending=True,
+        pause=0.8,
+    ),
     Trouble("reset when it was applied", lambda: LoseAnswer("reset"), BlobResponseError, applied=True, thrice=True),
     Trouble("closed when it was applied", lambda: LoseAnswer("close"), BlobResponseError, applied=True),
-    Trouble("applied, no answer", lambda: Hang(perform=True), BlobTimeoutError, applied=True, pause=0.7),
+    Trouble("applied, 503 of a proxy", lambda: Passed(503), BlobServiceError, applied=True),
+    Trouble("applied, 429 of a proxy", lambda: Passed(429), BlobServiceError, applied=True),
+    Trouble("applied, no answer", lambda: Hang(perform=True), BlobTimeoutError, applied=True, pause=0.8),
     Trouble(
         "applied, the answer to another request",
         lambda: Header("x-ms-client-request-id", "00000000-0000-0000-0000-000000000000"),
@@ -99,7 +115,7 @@ def _cases(what: str, match: Match, requests: int, ends: Callable[[Trouble], Out
             outcome=WRITTEN,
             requests=requests + 1,
             uses=WRITES,
-            seconds=1.3 + trouble.pause,
+            seconds=UNDISTURBED + 1 + trouble.pause,
         )
         if trouble.thrice:
             yield Case(
@@ -136,6 +152,7 @@ def _waits(what: str, match: Match, requests: int, refusal: type[Exception], beg
         requests=requests + 1,
         uses=WRITES,
         seconds=3,
+        check=waited(1),
     )
     yield Case(
         name=f"{what}: 503 with a date that has passed as `Retry-After`, once",
@@ -161,7 +178,9 @@ def _as_it_is(fault: Any) -> Any:
 
 def _published(trouble: Trouble) -> Outcome:
     # The service is asked what the blob holds.
-    return WRITTEN if trouble.applied else kept(trouble.error)
+    if trouble.applied:
+        return WRITTEN
+    return kept(CommitOutcomeUnknownError if trouble.pending else trouble.error)
 
 
 def _never_published(trouble: Trouble) -> Outcome:

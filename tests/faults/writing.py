@@ -7,6 +7,7 @@ __all__ = [
     "CREATE_ASYNC",
     "CREATES",
     "ENDLESS",
+    "FLUSHED",
     "PARTS",
     "PUT_BLOB",
     "PUT_BLOCK",
@@ -17,6 +18,8 @@ __all__ = [
     "WRITES",
     "WRITE_ASYNC",
     "FlipUpload",
+    "Passed",
+    "TrickleUpload",
     "small",
 ]
 
@@ -27,9 +30,9 @@ from azstoragetorch import TransferOptions
 from azstoragetorch.aio import AsyncBlobIO
 from azstoragetorch.exceptions import FatalBlobIOWriteError
 from azstoragetorch.io import BlobIO
-from tests.blobserver import Action, on
+from tests.blobserver import Action, Status, on
 from tests.blobserver.content import BytesContent
-from tests.blobserver.link import Exchange
+from tests.blobserver.link import Dropped, Exchange
 from tests.blobserver.wire import Response
 from tests.faults.case import KiB, Use
 from tests.faults.scene import Scene
@@ -55,6 +58,35 @@ class FlipUpload(Action):
         sent[self._at if isinstance(self._at, int) else sent.index(self._at) + len(self._at) - 1] ^= 1
         exchange.request.body = BytesContent(sent)
         return None
+
+
+class TrickleUpload(Action):
+    """Take what is sent at ``rate`` bytes a second."""
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+
+    def on_head(self, exchange: Exchange) -> Response | None:
+        def take() -> None:
+            for _ in range(0, exchange.request.length, self._rate // 100):
+                exchange.link.pause(0.01)
+                exchange.link.receive_into(memoryview(bytearray(self._rate // 100)))
+            raise Dropped
+
+        exchange.upload_cut = (0, take)
+        return None
+
+
+class Passed(Status):
+    """Perform the operation, and answer as a gateway does that lost its connection to the service."""
+
+    def on_request(self, exchange: Exchange) -> Response | None:
+        return None
+
+    def on_response(self, exchange: Exchange, response: Response) -> None:
+        answer = self._respond()
+        response.status, response.headers = answer.status, answer.headers
+        response.set("x-ms-error-code", None)
 
 
 def small(fault: Callable[[Scene], object]) -> Callable[[Scene], object]:
@@ -83,6 +115,13 @@ def _by_async_file(mode: Any) -> Any:
         assert file.committed
 
     return write
+
+
+def _flushed(scene: Scene, options: TransferOptions) -> None:
+    with BlobIO(scene.url, "wb", options=options) as file:
+        file.write(scene.written[: 4 * options.block_size])
+        file.flush()
+        scene.meanwhile()
 
 
 def _in_two_parts(scene: Scene, options: TransferOptions) -> None:
@@ -124,5 +163,7 @@ CREATE = Use("BlobIO xb", _by_file("xb"), again=False)
 CREATE_ASYNC = Use("AsyncBlobIO xb", _by_async_file("xb"), again=False)
 CREATES = (CREATE, CREATE_ASYNC)
 PARTS = Use("BlobIO wb (two parts)", _in_two_parts)
+FLUSHED = Use("BlobIO wb", _flushed, again=False)
+"""Four blocks are on the service before something happens, and only the commit is left."""
 RESTARTED = Use("BlobIO wb", _restarted)
 ENDLESS = Use("BlobIO wb (without end)", _endless, again=False)

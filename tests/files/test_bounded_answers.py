@@ -22,6 +22,7 @@ from azstoragetorch._values.url import ContainerUrl
 from azstoragetorch.exceptions import (
     AZStorageTorchError,
     BlobAccessError,
+    BlobIntegrityError,
     BlobResponseError,
     BlobTimeoutError,
     CommitOutcomeUnknownError,
@@ -31,6 +32,7 @@ from azstoragetorch.io import BlobIO
 from tests.blobserver import (
     Action,
     BlobServer,
+    ContentRange,
     Header,
     Match,
     ReplaceBody,
@@ -233,3 +235,23 @@ def test_informal_answers_without_end_are_over_at_the_deadline() -> None:
         pytest.raises(BlobTimeoutError),
     ):
         file.read()
+
+
+def test_size_that_no_blob_can_have_is_not_believed(server: BlobServer) -> None:
+    """One wrong header must not make a program ask for 2**60 bytes of memory; asked again, the answer may be right."""
+    server.put("blob", bytes(range(256)) * KiB)
+    server.fault(on("GET", ""), ContentRange(total=2**60))
+    with no_leaks(server):
+        assert read(server, PATIENT) == bytes(range(256)) * KiB
+        server.fault(on("GET", ""), ContentRange(total=2**60), times=None)
+        with pytest.raises(BlobIntegrityError, match="more than any blob can have"):
+            read(server)
+
+
+def test_blob_that_does_not_fit_into_memory_says_so(server: BlobServer) -> None:
+    """A checkpoint of 100 TiB is legal, and may still be read in parts."""
+    server.put_synthetic("blob", 100 * 1024**2 * MiB)
+    with no_leaks(server), BlobIO(server.url("blob"), "rb", credential=False, options=PATIENT) as file:
+        with pytest.raises(MemoryError, match=f"^{100 * 1024**2 * MiB} bytes of the blob do not fit into memory"):
+            file.read()
+        assert len(file.read(100)) == 100

@@ -18,8 +18,8 @@ from azstoragetorch import TransferOptions
 from azstoragetorch._azure.blob import AzureBlob
 from azstoragetorch._bridge import run
 from azstoragetorch._transfer.memory import Memory
-from azstoragetorch._transfer.writer import MAX_BLOCKS, Block, BlockWriter, block_size
-from azstoragetorch._values.options import MAX_BLOCK_SIZE, KiB, MiB
+from azstoragetorch._transfer.writer import Block, BlockWriter, block_size
+from azstoragetorch._values.options import MAX_BLOCK_SIZE, MAX_BLOCKS, KiB, MiB
 from azstoragetorch._values.stats import TransferStats
 from azstoragetorch._values.url import BlobUrl
 from azstoragetorch.io import BlobIO

@@ -5,20 +5,30 @@ What becomes of a write under each single fault is in tests/faults.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import random
+import threading
+import types
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from azure.core.exceptions import ClientAuthenticationError, ResourceNotFoundError
+from azure.core.rest import HttpRequest
 
 from azstoragetorch import TransferOptions
+from azstoragetorch._azure.errors import Failure, Kind
+from azstoragetorch._azure.sent import Sent
+from azstoragetorch.aio import AsyncBlobIO
 from azstoragetorch.exceptions import (
     AZStorageTorchError,
     BlobAccessError,
     BlobExistsError,
+    BlobRequestError,
+    BlobTimeoutError,
     CommitOutcomeUnknownError,
     ContainerNotFoundError,
     FatalBlobIOWriteError,
@@ -26,6 +36,7 @@ from azstoragetorch.exceptions import (
 from azstoragetorch.io import BlobIO
 from tests.blobserver import (
     BlobServer,
+    Call,
     Drop,
     LoseAnswer,
     Status,
@@ -154,6 +165,59 @@ def test_lost_answer_before_a_refused_connection_leaves_the_outcome_unknown(serv
         with pytest.raises(CommitOutcomeUnknownError):
             file.close()
         assert other.get("a") == PART
+
+
+@pytest.mark.parametrize("size", [500, 4500], ids=["one request", "blocks"])
+def test_write_that_the_service_comes_to_later_is_not_called_a_failure(server: BlobServer, size: int) -> None:
+    """That the blob does not hold the content proves nothing while a request of ours is still queued."""
+    server.put("a", b"previous")
+    released = threading.Event()
+    match = PUT_BLOB if size < BLOCK else on("PUT", "blocklist")
+    rule = server.fault(match, Call(lambda: released.wait(20)), times=None)
+    with pytest.raises(CommitOutcomeUnknownError, match="may still apply what it was sent") as caught:
+        write(server, CONTENT[:size], options=BRIEF)
+    assert isinstance(caught.value.__cause__, BlobTimeoutError)
+    assert server.get("a") == b"previous"
+    rule.remove()
+    released.set()
+    server.wait_idle()
+    assert server.get("a") == CONTENT[:size]
+
+
+async def test_checksum_of_a_lost_answer_does_not_wait_for_the_users_threads(server: BlobServer) -> None:
+    """The loop's executor is the user's, and may be busy for ever; to say "not committed" then would be wrong."""
+    released = threading.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    server.fault(on("PUT", "", blob="a"), LoseAnswer(), times=None)
+    options = TransferOptions(deadline=1, idle_timeout=0.3, checksum="none")
+    async with AsyncBlobIO(server.url("b"), "wb", credential=False, options=options) as file:
+        await file.write(b"looks the host up")
+    file = AsyncBlobIO(server.url("a"), "wb", credential=False, options=options)
+    await file.write(bytes(1_000_000))
+    busy = loop.run_in_executor(None, released.wait, 60)
+    try:
+        async with asyncio.timeout(30):
+            with pytest.raises(CommitOutcomeUnknownError, match="no thread of the event loop's executor"):
+                await file.aclose()
+    finally:
+        released.set()
+        await busy
+    assert len(server.get("a")) == 1_000_000
+
+
+async def test_commit_without_a_connection_is_told_from_other_writes(server: BlobServer) -> None:
+    """While a thousand blobs are written, "no connection" of one that was never sent needs no question and no doubt."""
+    sent, other = Sent(), Sent()
+    for each in (sent, other):
+        request = HttpRequest("PUT", "http://127.0.0.1", content=PART)
+        each.follow(types.SimpleNamespace(http_request=request))
+        if each is other:
+            async for _ in request.data:
+                pass
+        each.note(Failure(Kind.REFUSED, BlobRequestError, "no connection", unconnected=True))
+    assert (sent.unanswered, sent.pending) == (False, False)
+    assert (other.unanswered, other.pending) == (True, False)
 
 
 # Create only.

@@ -54,10 +54,10 @@ class Unpicklable:
 @ZIP
 @pytest.mark.parametrize("nth", [1, 5])
 def test_failed_write_shows_its_reason(server: BlobServer, good: bytes, zipped: bool, nth: int) -> None:
-    """torch reports "unexpected pos" or goes on; what the user needs is that the role for writing is missing."""
+    """torch reports "unexpected pos" or goes on; what the user needs is what the service refused, and why."""
     server.fault(on("PUT", "block"), Status(403, "AuthorizationPermissionMismatch"), times=None, nth=nth)
 
-    with pytest.raises(FatalBlobIOWriteError, match="Storage Blob Data Contributor") as caught:  # noqa: SIM117
+    with pytest.raises(FatalBlobIOWriteError, match="no credential was sent") as caught:  # noqa: SIM117
         with checkpoint(server) as file:
             save(file, zipped)
 

@@ -182,6 +182,8 @@ REFUSED = [
     ("https://ac%63t.blob.core.windows.net/data/a", "no valid host"),
     ("https://äcct.blob.core.windows.net/data/a", "no valid host"),
     ("https://acct..net/data/a", "no valid host"),
+    (f"https://{'a' * 64}.blob.core.windows.net/data/a", "at most 63 between two dots"),
+    (f"https://{'a.' * 127}a/data/a", "at most 253 characters"),
     ("https://[::1/data/a", "no valid host"),
     ("https://[1:2]/acct/data/a", "no valid host"),
     ("https://h:/data/a", "no valid host"),

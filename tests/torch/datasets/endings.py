@@ -108,6 +108,9 @@ def counted() -> list[int]:
     gc.collect()
     left = run(tasks)
     gc.collect()
+    for thread in threading.enumerate():
+        if thread.name == "QueueFeederThread":  # a DataLoader tells it to end, and does not wait until it has
+            thread.join(10)
     kernel_threads = len(os.listdir("/proc/self/task"))
     children = len(multiprocessing.active_children())
     return [len(os.listdir("/proc/self/fd")), kernel_threads, threading.active_count(), left, children]

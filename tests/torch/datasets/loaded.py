@@ -24,6 +24,8 @@ from tests.secrets import accesses
 __all__ = ["main"]
 
 OPTIONS = TransferOptions(deadline=5)
+BRIEF = TransferOptions(deadline=1, idle_timeout=0.4, connect_timeout=1)
+"""For blobs that cannot be read however long it takes."""
 
 
 def show_all(worker: int | None = None) -> None:
@@ -49,10 +51,13 @@ class Credential(accesses.Credential):
 
 
 def main(path: str) -> None:
-    """Iterate over datasets of every kind, and send what can be seen of them and of their errors to stderr."""
+    """Iterate over datasets of every kind, and send what can be seen of them and of their errors to stderr.
+
+    :param path: of a JSON file: ``container_url``; ``method`` that starts the workers, ``accesses`` by name, and
+        ``faulty``: the blobs that cannot be read.
+    """
     job = json.loads(Path(path).read_text(encoding="utf-8"))
     show_all()
-    tell = partial(print, file=sys.stderr)  # not a pipe, which nobody reads before the end
     for name in job["accesses"]:
         access: accesses.Access = getattr(accesses, name)
         url, credential = access(job["container_url"])
@@ -62,7 +67,7 @@ def main(path: str) -> None:
         listing = BlobListing.build(url, prefix="train/", credential=credential)
         blob_url, _ = access(f"{job['container_url']}/train/00001.bin")
         missing_url, _ = access(f"{job['container_url']}/train/missing.bin")
-        tell(repr(listing))
+        print(repr(listing), file=sys.stderr)
         datasets: list[Any] = [
             IterableBlobDataset.from_container_url(url, **arguments),
             BlobDataset.from_container_url(url, **arguments),
@@ -70,23 +75,40 @@ def main(path: str) -> None:
             BlobDataset.from_listing(listing, credential=credential, options=OPTIONS, transform=fail),
             IterableBlobDataset.from_container_url(url, lazy=True, on_error="skip", **arguments),
         ]
-        for dataset in datasets if job["method"] == "fork" else datasets[2:3]:
-            tell(repr(dataset), dataset, dataset.stats())
-            if isinstance(dataset, IterableBlobDataset):
-                tell(json.dumps(dataset.state_dict()), pickle.dumps(dataset.state_dict()))
-            context = multiprocessing.get_context(job["method"])
-            loader: Any = StatefulDataLoader(
-                dataset,
-                batch_size=2,
-                num_workers=1,
-                collate_fn=list,
-                worker_init_fn=show_all,
-                multiprocessing_context=context,
-            )
-            try:
-                for batch in loader:
-                    tell(repr(batch), pickle.dumps(loader.state_dict()))
-            except Exception as error:
-                logging.getLogger("application").exception("training failed")
-                tell("failed", type(error).__name__, pickle.dumps(error))
+        faulty = [access(f"{job['container_url']}/{name}")[0] for name in job["faulty"]]
+        brief: dict[str, Any] = {"credential": credential, "options": BRIEF}
+        datasets.append(IterableBlobDataset.from_blob_urls([blob_url, *faulty], on_error="skip", **brief))
+        if job["method"] != "fork":  # each of its workers imports torch
+            iterate(datasets[-1], job["method"], 1, 2)
+            continue
+        for dataset in datasets:
+            iterate(dataset, "fork", 1, 2)
+        # A batch for each, in several workers, because some end at the deadline.
+        iterate(BlobDataset.from_blob_urls(faulty, **brief), "fork", 4, 1)
     print("end")
+
+
+def iterate(dataset: Any, method: str, workers: int, batch_size: int) -> None:
+    """Read a dataset by a DataLoader, to the end even where a batch fails."""
+    tell = partial(print, file=sys.stderr)  # not a pipe, which nobody reads before the end
+    tell(repr(dataset), dataset, dataset.stats())
+    if isinstance(dataset, IterableBlobDataset):
+        tell(json.dumps(dataset.state_dict()), pickle.dumps(dataset.state_dict()))
+    loader: Any = StatefulDataLoader(
+        dataset,
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=list,
+        worker_init_fn=show_all,
+        multiprocessing_context=multiprocessing.get_context(method),
+    )
+    batches = iter(loader)
+    while True:
+        try:
+            tell(repr(next(batches)), pickle.dumps(loader.state_dict()))
+        except StopIteration:
+            return
+        except Exception as error:
+            # Asked for more even so: torch waits 5 s for a worker that still has batches to make.
+            logging.getLogger("application").exception("training failed")
+            tell("failed", type(error).__name__, pickle.dumps(error))

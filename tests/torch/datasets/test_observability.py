@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from azstoragetorch.datasets import IterableBlobDataset
+from azstoragetorch.datasets import BlobDataset, IterableBlobDataset
 from tests.blobserver import BlobServer
 from tests.observability.lines import listening
+from tests.processes.script import Script
 from tests.torch.datasets.making import KINDS, LISTED, filled, make
+from tests.torch.datasets.program import FLAGS
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -57,3 +60,33 @@ def test_epoch_and_share_are_told(blobs: BlobServer) -> None:
         f"epoch {epoch} of {blobs.container_url}: worker 0 of 1 reads {count} blobs, from number 0 of its share on"
         for epoch in (0, 1)
     ]
+
+
+@pytest.mark.parametrize("kind", [BlobDataset, IterableBlobDataset])
+def test_forked_worker_counts_from_zero(blobs: BlobServer, tmp_path: Path, kind: Any) -> None:
+    """As a spawned one: whoever adds up the counts of all workers would count those of the parent with each of them."""
+    source = f"""
+        from azstoragetorch.datasets import {kind.__name__}
+
+        dataset = {kind.__name__}.from_container_url({blobs.container_url!r}, credential=False)
+
+        def counted():
+            stats = dataset.stats()
+            say(stats.requests, stats.bytes > 0, stats.in_flight, stats.samples)
+
+        list(dataset)
+        counted()
+        child = os.fork()
+        if child == 0:
+            counted()
+            list(dataset)
+            counted()
+            os._exit(0)
+        wait_for(child)
+        counted()
+        """
+    with Script(source, tmp_path, blobs, flags=FLAGS) as script:
+        parent, begun, child, still = script.end().silently()
+    assert parent == still
+    assert begun == "0 False 0 0"
+    assert child == f"{len(LISTED)} True 0 {len(LISTED)}"

@@ -14,8 +14,9 @@ from azure.core.credentials import AzureNamedKeyCredential
 from azstoragetorch._values.table import BlobTable
 from azstoragetorch._values.url import ContainerUrl
 from azstoragetorch.datasets import BlobDataset, IterableBlobDataset
+from azstoragetorch.exceptions import BlobAccessError, BlobResponseError, BlobServiceError, BlobTimeoutError
 from azstoragetorch.listing import BlobListing
-from tests.blobserver import BlobServer, CutBody, Drop, Status, on
+from tests.blobserver import Action, BlobServer, CutBody, Drop, Garbage, Hang, Redirect, Status, on
 from tests.processes.script import Script
 from tests.secrets.canaries import KEY, SIGNATURE, TOKEN, found_in, texts_of
 from tests.torch.datasets.child import names
@@ -24,30 +25,35 @@ from tests.torch.datasets.program import FLAGS, put
 pytestmark = pytest.mark.timeout(180)
 
 
+FAULTS: dict[str, tuple[Action, type[Exception]]] = {
+    "faulty/refused": (Status(403, "AuthenticationFailed"), BlobAccessError),
+    "faulty/busy": (Status(503, "ServerBusy"), BlobServiceError),
+    "faulty/echoing": (
+        Status(400, "InvalidUri", body=f"The URI ?sig={SIGNATURE} is wrong, Bearer {TOKEN}".encode()),
+        BlobServiceError,
+    ),
+    "faulty/redirected": (Redirect("http://127.0.0.1:1/elsewhere"), BlobServiceError),
+    "faulty/not-http": (Garbage(), BlobResponseError),
+    "faulty/cut": (CutBody(10), BlobResponseError),
+    "faulty/silent": (Hang(), BlobTimeoutError),
+}
+"""Each always, and each of a blob of its own, so that one program meets them all."""
+
+
 @pytest.mark.parametrize(
-    ("method", "accesses", "fault"),
-    [
-        ("fork", ["token", "in_url"], None),
-        ("fork", ["key", "sas"], None),
-        ("fork", ["token", "in_url"], "403"),
-        ("fork", ["token", "key"], "cut"),
-        ("spawn", ["token"], None),
-        ("spawn", ["in_url"], "403"),
-    ],
+    ("method", "accesses"),
+    [("fork", ["token", "in_url"]), ("fork", ["key", "sas"]), ("spawn", ["token", "key"])],
     ids=lambda value: "-".join(value) if isinstance(value, list) else str(value),
 )
-def test_workers_show_no_secret(
-    server: BlobServer, tmp_path: Path, method: str, accesses: list[str], fault: str | None
-) -> None:
+def test_workers_show_no_secret(server: BlobServer, tmp_path: Path, method: str, accesses: list[str]) -> None:
     """A training job's log goes to whoever may look at the cluster. asyncio's debug mode is on in each process."""
-    put(server, *names(6))
-    if fault == "403":
-        server.fault(on("GET", ""), Status(403, "AuthenticationFailed"), nth=4, times=None)
-    elif fault == "cut":
-        server.fault(on("GET", ""), CutBody(0), Drop(), times=2)
-    (tmp_path / "job.json").write_text(
-        json.dumps({"container_url": server.container_url, "method": method, "accesses": accesses}), encoding="utf-8"
-    )
+    put(server, *names(6), *FAULTS)
+    for name, (action, _) in FAULTS.items():
+        server.fault(on("GET", blob=name), action, times=None)
+    for action in (CutBody(0), Drop()):
+        server.fault(on("GET", ""), action)
+    job = {"container_url": server.container_url, "method": method, "accesses": accesses, "faulty": list(FAULTS)}
+    (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
     source = f"""
         if __name__ == "__main__":
             from tests.torch.datasets.loaded import main
@@ -60,7 +66,13 @@ def test_workers_show_no_secret(
     assert ended.status == 0, ended.stderr
     assert ended.lines == ["end"]
     assert "DEBUG:application:worker 0" in ended.stderr
-    assert any(line.startswith("failed ") for line in said)
+    failed = [line for line in said if line.startswith("failed ")]
+    assert bool(failed) == (method == "fork")
+    skipped = [line for line in said if "skipped http" in line]
+    for name, (_, error) in FAULTS.items():
+        told = [line.split()[1] for line in failed if f"/{name}" in line]
+        assert told == [error.__name__] * (len(accesses) if method == "fork" else 0)
+        assert len([line for line in skipped if f"/{name}:" in line]) == len(accesses)
     assert not found_in(said)
     used = {record.query["sig"] for record in server.requests() if "sig" in record.query}
     sent = {record.headers["authorization"] for record in server.requests() if "authorization" in record.headers}
