@@ -6,9 +6,9 @@ import asyncio
 import json
 import logging
 import multiprocessing
+import os
 import pickle
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,12 @@ def show_all(worker: int | None = None) -> None:
         logging.getLogger(name).setLevel(1)
     if worker is not None:
         logging.getLogger("application").debug("worker %d of %r", worker, get_worker_info())
+
+
+def tell(*things: object) -> None:
+    """Write a line to stderr, and not to a pipe, which nobody reads before the end."""
+    # By one write: print makes several of a line this long, and those of the workers would come between them.
+    os.write(2, f"{' '.join(map(str, things))}\n".encode())
 
 
 def fail(blob: Blob) -> Any:
@@ -67,7 +73,7 @@ def main(path: str) -> None:
         listing = BlobListing.build(url, prefix="train/", credential=credential)
         blob_url, _ = access(f"{job['container_url']}/train/00001.bin")
         missing_url, _ = access(f"{job['container_url']}/train/missing.bin")
-        print(repr(listing), file=sys.stderr)
+        tell(repr(listing))
         datasets: list[Any] = [
             IterableBlobDataset.from_container_url(url, **arguments),
             BlobDataset.from_container_url(url, **arguments),
@@ -90,7 +96,6 @@ def main(path: str) -> None:
 
 def iterate(dataset: Any, method: str, workers: int, batch_size: int) -> None:
     """Read a dataset by a DataLoader, to the end even where a batch fails."""
-    tell = partial(print, file=sys.stderr)  # not a pipe, which nobody reads before the end
     tell(repr(dataset), dataset, dataset.stats())
     if isinstance(dataset, IterableBlobDataset):
         tell(json.dumps(dataset.state_dict()), pickle.dumps(dataset.state_dict()))

@@ -71,7 +71,9 @@ def test_workers_show_no_secret(server: BlobServer, tmp_path: Path, method: str,
     skipped = [line for line in said if "skipped http" in line]
     for name, (_, error) in FAULTS.items():
         told = [line.split()[1] for line in failed if f"/{name}" in line]
-        assert told == [error.__name__] * (len(accesses) if method == "fork" else 0)
+        assert len(told) == (len(accesses) if method == "fork" else 0), (name, failed)
+        # A machine that is busy at the deadline may not have got as far.
+        assert set(told) <= {error.__name__, BlobTimeoutError.__name__}, (name, failed)
         assert len([line for line in skipped if f"/{name}:" in line]) == len(accesses)
     assert not found_in(said)
     used = {record.query["sig"] for record in server.requests() if "sig" in record.query}
