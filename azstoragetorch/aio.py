@@ -184,12 +184,13 @@ class AsyncBlobIO(FileFace):
         if file is None or file.released or self._forked:
             return
         loop = file.loop
+        lost = not file.closed  # before the loop, which may be another thread's, closes it
         if loop is not None and not loop.is_closed():
             # A finalizer may run in any thread and must not wait. The coroutine is made on the loop, so that none is
             # left unawaited if the loop stops first.
             with contextlib.suppress(RuntimeError):  # it closed meanwhile
                 loop.call_soon_threadsafe(abandon, file)
-        if not file.closed:
+        if lost:
             file.warn_uncommitted("collected")
 
     @property

@@ -230,9 +230,10 @@ class BlobIO(FileFace, _BinaryFile):
         file = getattr(self, "_file", None)
         if file is None or file.released or self._forked:
             return
+        lost = not file.closed  # before the loop, in its thread, closes it
         if file.loop is not None:
             call(abandon, file)
-        if not file.closed:
+        if lost:
             file.warn_uncommitted("collected")
 
     @property

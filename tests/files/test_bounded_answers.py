@@ -52,8 +52,9 @@ HUGE = SyntheticContent(1024 * MiB)
 BLOCK = 64 * KiB
 PATIENT = TransferOptions(block_size=BLOCK, range_size=BLOCK)
 BRIEF = replace(PATIENT, deadline=1)
-SOCKETS = 24 * MiB
-"""What may be on its way in the kernel's buffers of a loopback connection when its reader goes away."""
+SOCKETS = 64 * MiB
+"""What may be on its way in the kernel's buffers of a loopback connection when its reader goes away: Linux lets the
+receiving side grow to 6 or 32 MiB (tcp_rmem) and the sending side to 4 MiB (tcp_wmem)."""
 ERROR_READ = SOCKETS + MiB
 ANSWER_READ = SOCKETS + 32 * MiB
 

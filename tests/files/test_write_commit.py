@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -129,6 +130,23 @@ def test_collected_writer_publishes_nothing_and_says_so(
     leaks.wait()
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
     assert server.url("model") in caplog.text
+    assert_untouched(server)
+
+
+def test_collected_writer_says_so_although_the_loop_is_quicker(server: BlobServer, leaks: Leaks) -> None:
+    """The loop's thread ends the file at once, and may have closed it before the finalizer looks."""
+    prepare(server, "wb")
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(200):
+            file = writer(server)
+            file.write(b"x" * 1500)
+            with pytest.warns(UncommittedBlobWarning):
+                del file
+    finally:
+        sys.setswitchinterval(interval)
+    leaks.wait()
     assert_untouched(server)
 
 
