@@ -1,20 +1,18 @@
 """One of several processes that read through a service which refuses what is too much.
 
 ``python -m tests.faults.throttled CONTAINER_URL SECONDS`` prints a line when it is ready, begins when it is told to,
-reads sample after sample with a prefetch of 32 for so long, and prints what it counted as JSON.
+and reads sample after sample with a prefetch of 32 for so long.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict
 
-from azstoragetorch import TransferOptions, stats
+from azstoragetorch import TransferOptions
 from azstoragetorch._data.access import Access
 from azstoragetorch._data.blob import Blob
 from azstoragetorch._data.loading import checked_loading
@@ -43,7 +41,6 @@ def main(container_url: str, seconds: float) -> None:
             assert len(sample["data"]) == SAMPLE_SIZE
             if time.monotonic() > until:
                 break
-    print(json.dumps({"samples": made.access.stats.samples} | asdict(stats())), flush=True)
 
 
 if __name__ == "__main__":

@@ -229,9 +229,11 @@ def test_other_warning_settings_neither_hang_nor_commit(
         ended = script.end()
     assert ended.status == 0
     assert ended.seconds < SOON
+    # A busy machine is slow, which asyncio's debug mode tells.
+    logged, *rest = [line for line in ended.stderr.splitlines() if not line.startswith("Executing <")]
     # Also the log line, which does not depend on warnings.
-    assert ended.stderr.splitlines()[0].startswith(f"{server.url('target')} was {stage} while open for writing")
-    assert (stage in ended.stderr.split("\n", 1)[1]) is ("ignore" not in flags), ended.stderr
+    assert logged.startswith(f"{server.url('target')} was {stage} while open for writing"), ended.stderr
+    assert any(stage in line for line in rest) is ("ignore" not in flags), ended.stderr
     assert "ResourceWarning" not in ended.stderr
     assert nothing_committed(server)
 

@@ -67,6 +67,8 @@ class Service:
     rate: float
     burst: float = 20.0
     latency: float = 0.002
+    status: int = 503
+    """What it says to those that it does not admit."""
     away: Callable[[], bool] = lambda: False
     answers: list[tuple[float, bool]] = field(default_factory=list)
     """When, and whether it did what it was asked."""
@@ -82,7 +84,7 @@ class Service:
         self.answers.append((now(), admitted))
         await asyncio.sleep(self.latency / 2)
         if not admitted:
-            raise refusal()
+            raise refusal(self.status)
 
     def between(self, start: float, stop: float) -> tuple[float, float]:
         """Return what was admitted a second, and the part of the requests that was refused."""
@@ -105,14 +107,16 @@ async def asked(
     )
 
 
-async def client(service: Service, until: float = 1e9, *, in_flight: int = 32, count: int = 1 << 60) -> TransferStats:
+async def client(
+    service: Service, until: float = 1e9, *, in_flight: int = 32, count: int = 1 << 60, paced: bool = True
+) -> TransferStats:
     """Ask as fast as it can, until that second or for so many answers; nothing may fail."""
     pace, stats = Pace("client"), TransferStats()
     left = iter(range(count))
 
     async def loop() -> None:
         while now() < until and next(left, None) is not None:
-            await asked(service, pace, stats)
+            await asked(service, pace if paced else Pace("of one request"), stats)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(in_flight):
@@ -135,6 +139,50 @@ def test_clients_share_what_is_admitted(clients: int, burst: int, latency: float
     useful, refused = service.between(5, 20)
     assert useful >= 0.85 * 200
     assert refused <= 0.15
+
+
+@pytest.mark.parametrize("status", [503, 429])
+def test_both_answers_for_too_many_requests_lower_the_rate(status: int) -> None:
+    """Of the two the service sends 503, and gateways before it 429; the docs promise the same for both."""
+    service = Service(200, status=status)
+
+    async def main() -> None:
+        await asyncio.gather(*(client(service, 15) for _ in range(4)))
+
+    virtually(main())
+
+    useful, refused = service.between(5, 15)
+    assert useful >= 0.85 * 200
+    assert refused <= 0.15
+
+
+def test_answers_of_other_kinds_leave_the_rate_alone() -> None:
+    """An error of the service's own says nothing about how much it admits; asking it less would help nobody."""
+    service = Service(1e9, latency=0.01, status=500, away=lambda: random.random() < 0.1)
+    pace = Pace("account")
+
+    async def main() -> None:
+        for _ in range(200):
+            await asked(service, pace)
+
+    virtually(main())
+
+    assert not all(admitted for _, admitted in service.answers)
+    assert not pace.limited
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_small_shares_starve_nobody(seed: int) -> None:
+    """Each client of sixteen is refused so often that it comes to all conclusions there are; none may be silence."""
+    service = Service(200, 5, 0.001)
+
+    async def main() -> list[TransferStats]:
+        return await asyncio.gather(*(client(service, 20) for _ in range(16)))
+
+    clients = virtually(main(), seed)
+
+    assert service.between(5, 20)[0] >= 0.85 * 200
+    assert min(stats.requests - stats.throttled for stats in clients) >= 20 * 200 / 16 / 10, "a tenth of a fair share"
 
 
 def test_clients_that_join_get_a_share() -> None:
@@ -229,6 +277,29 @@ def test_wait_that_the_service_asked_for_is_all_it_costs() -> None:
         return now()
 
     assert 1 <= virtually(main()) < 1.1
+
+
+@pytest.mark.parametrize("part", [0.05, 0.1, 0.3])
+def test_refusals_that_are_not_of_the_rate_do_not_stop_an_account(part: float) -> None:
+    """A part of the service may be unwell for minutes, and asking less does not cure it; then the rate has to recover.
+
+    Half of the rate is given up for seconds at a time to find that out, and some runs are unlucky: what counts is what
+    is left in the mean of several, and that none comes near nothing.
+    """
+
+    def sick(seed: int, *, paced: bool) -> Service:
+        service = Service(1e9, latency=0.2, away=lambda: now() < 60 and random.random() < part)
+        virtually(client(service, 80, paced=paced), seed)
+        return service
+
+    free = sick(0, paced=False).between(5, 60)[0]
+    services = [sick(seed, paced=True) for seed in range(4)]
+
+    during = [service.between(5, 60)[0] / free for service in services]
+    after = [service.between(72, 80)[0] / (32 / 0.2) for service in services]
+    assert min(during) >= 0.5, during
+    assert sum(during) / len(during) >= 0.8, during
+    assert min(after) >= 0.95, after
 
 
 @pytest.mark.parametrize("seed", range(5))
