@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections.abc import Callable
 from dataclasses import replace
-from typing import NoReturn, Self
+from typing import NoReturn, ParamSpec, Self
 
 from azstoragetorch._azure.blob import AzureBlob
 from azstoragetorch._azure.credentials import Credential, check_credential
@@ -19,6 +21,10 @@ from azstoragetorch.exceptions import BlobFileForkedError, redact
 
 __all__ = ["FileFace", "Mode", "abandon", "blob_file", "checked_options"]
 
+_P = ParamSpec("_P")
+
+_MODES = "'rb' reads, 'wb' creates or replaces, 'xb' creates only; text goes through io.TextIOWrapper"
+
 
 def blob_file(blob_url: str, mode: Mode, credential: Credential, options: TransferOptions | None) -> BlobFile:
     """Check the arguments of a file and put it together; does no I/O.
@@ -28,7 +34,9 @@ def blob_file(blob_url: str, mode: Mode, credential: Credential, options: Transf
         version is opened for writing, or a token or key would be sent over plain http to another machine.
     """
     if mode not in ("rb", "wb", "xb"):
-        raise ValueError(f"mode must be 'rb', 'wb' or 'xb', not {redact(repr(mode))}")  # a URL may be in its place
+        shown = redact(repr(mode))  # a URL may be in its place
+        swapped = "; the URL comes first and the mode second" if "://" in shown else ""
+        raise ValueError(f"mode must be 'rb', 'wb' or 'xb', not {shown}{swapped}: {_MODES}")
     url = BlobUrl.parse(blob_url)
     if mode != "rb":
         url.require_writable()
@@ -57,9 +65,22 @@ def checked_options(options: TransferOptions | None) -> TransferOptions:
     return options
 
 
+def _asking_for_mode(init: Callable[_P, None]) -> Callable[_P, None]:
+    """Say which modes there are where one is forgotten, as ``open`` lets people; the signature stays as it is."""
+
+    @functools.wraps(init)
+    def asked(*arguments: _P.args, **options: _P.kwargs) -> None:
+        if len(arguments) == 2 and "mode" not in options:  # the face itself and the URL
+            raise TypeError(f"{type(arguments[0]).__name__} needs a mode after the URL: {_MODES}")
+        init(*arguments, **options)
+
+    return asked
+
+
 class FileFace:
     """What a user can ask of a file without a request."""
 
+    @_asking_for_mode
     def __init__(
         self,
         blob_url: str,

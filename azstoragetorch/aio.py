@@ -14,11 +14,11 @@ import contextlib
 import io
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, SupportsIndex
+from typing import SupportsIndex
 
 from azstoragetorch._azure.session import Session
 from azstoragetorch._face import FileFace, abandon
-from azstoragetorch._transfer.cursor import byte_view
+from azstoragetorch._transfer.cursor import Buffer, byte_view
 from azstoragetorch._transfer.file import BlobFile, drive
 
 __all__ = ["AsyncBlobIO", "aclose"]
@@ -45,7 +45,7 @@ class AsyncBlobIO(FileFace):
     :param mode: ``"rb"`` to read, ``"wb"`` to create or replace, ``"xb"`` to create only.
     :param credential: ``None`` for ``DefaultAzureCredential``, ``False`` for anonymous access, ``AzureSasCredential``,
         ``AzureNamedKeyCredential``, or a sync or async ``TokenCredential``. A SAS in the URL wins.
-    :param options: how to transfer; the defaults suit a training job.
+    :param options: how to transfer; ``None`` for the defaults, which suit a training job.
     :raises TypeError: if an argument is of the wrong type.
     :raises ValueError: if the URL or the mode is not valid, or the two do not go together.
     """
@@ -64,11 +64,12 @@ class AsyncBlobIO(FileFace):
         async with self._turn:
             return await drive(self._file.reading.read(size))
 
-    async def readinto(self, buffer: Any) -> int:
+    async def readinto(self, buffer: Buffer) -> int:
         """Fill ``buffer`` and return the number of bytes, fewer than its size only at the end of the blob.
 
         :param buffer: any writable C-contiguous buffer, such as a ``bytearray`` or a NumPy array.
         :raises TypeError: if ``buffer`` is read-only.
+        :raises BufferError: if it is not C-contiguous.
         :raises ValueError: if the file is closed.
         :raises io.UnsupportedOperation: if it was opened for writing.
         :raises AZStorageTorchError: if the bytes could not be had; the content of ``buffer`` is then undefined.
@@ -87,7 +88,10 @@ class AsyncBlobIO(FileFace):
             return await drive(self._file.reading.readline(size))
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """Iterate over lines."""
+        """Iterate over lines, each with its newline.
+
+        :raises: as :meth:`readline`.
+        """
         return self
 
     async def __anext__(self) -> bytes:
@@ -96,11 +100,12 @@ class AsyncBlobIO(FileFace):
             raise StopAsyncIteration
         return line
 
-    async def write(self, data: Any) -> int:
+    async def write(self, data: Buffer) -> int:
         """Take a copy of ``data`` and return its size in bytes; full blocks are uploaded in the background.
 
-        :param data: any C-contiguous buffer.
+        :param data: any C-contiguous buffer, such as ``bytes``, a ``memoryview`` or a NumPy array.
         :raises TypeError: if ``data`` is ``str`` or has no buffer.
+        :raises BufferError: if it is not C-contiguous.
         :raises ValueError: if the file is closed.
         :raises io.UnsupportedOperation: if it was opened for reading.
         :raises FatalBlobIOWriteError: if this or an earlier block could not be uploaded; nothing will be committed.
@@ -109,8 +114,10 @@ class AsyncBlobIO(FileFace):
             return await drive(self._file.writing.write(byte_view(data)))
 
     async def seek(self, offset: SupportsIndex, whence: int = io.SEEK_SET) -> int:
-        """Move the position of a reader and return it.
+        """Move the position of a reader and return it. A position past the end is allowed and reads nothing.
 
+        :param offset: bytes from the start (``whence`` 0), from the position (1), or from the end (2). The last makes a
+            request if the size is not known yet.
         :raises ValueError: if the file is closed, the position negative or ``whence`` not 0, 1 or 2.
         :raises io.UnsupportedOperation: if the file was opened for writing.
         """

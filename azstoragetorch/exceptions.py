@@ -133,8 +133,8 @@ class AZStorageTorchError(Exception):
 class FatalBlobIOWriteError(AZStorageTorchError):
     """The write failed and nothing of it was committed; the blob keeps its previous content.
 
-    Except `CommitOutcomeUnknownError`, a subclass, which says that nobody can tell: catch it first. The file cannot be
-    written any further. To try again, open a new one and write everything again.
+    Except :class:`CommitOutcomeUnknownError`, a subclass, which says that nobody can tell: catch it first. What went
+    wrong is its ``__cause__``. To try again, open a new file and write everything again: this one is of no more use.
 
     :param underlying_exception: the message, or the exception that ended the write.
     """
@@ -196,21 +196,21 @@ class _AzureShaped(AZStorageTorchError, AzureError):
 
     def __init__(self, message: object = "") -> None:
         super().__init__(message)
-        self.exc_msg = self.message
+        self.exc_msg: str = self.message
 
 
 class BlobServiceError(_AzureShaped, HttpResponseError):
-    """The service answered with an error status.
+    """The service answered with an error status; ``response``, ``model`` and ``error`` of azure-core are ``None``.
 
-    :param status_code: HTTP status.
-    :param error_code: the service's name for the error, such as ``"BlobNotFound"``.
-    :param request_id: ``x-ms-request-id``, which Azure support asks for.
+    :param status_code: HTTP status; ``None`` where it is not known.
+    :param error_code: the service's name for the error, such as ``"BlobNotFound"``; ``None`` if it gave none.
+    :param request_id: ``x-ms-request-id``, which Azure support asks for; ``None`` if it gave none.
     """
 
     _facts = ("status_code", "error_code", "request_id")
-    response = None
-    model = None
-    error = None
+    response: None = None
+    model: None = None
+    error: None = None
 
     def __init__(
         self,
@@ -242,7 +242,7 @@ class ContainerNotFoundError(BlobNotFoundError):
 
 
 class BlobExistsError(BlobServiceError, ResourceExistsError, FileExistsError):
-    """The blob exists and was to be created."""
+    """The blob exists and was to be created, by mode ``"xb"``; it is as it was."""
 
     errno: int | None = _errno.EEXIST
 
@@ -262,7 +262,7 @@ class BlobAccessError(BlobServiceError, ClientAuthenticationError, PermissionErr
 
 
 class BlobRequestError(_AzureShaped, ServiceRequestError):
-    """No connection: refused, unknown host name, certificate not trusted."""
+    """No connection: refused, unknown host name, certificate not trusted. The message says which."""
 
 
 class BlobResponseError(_AzureShaped, ServiceResponseError):
@@ -282,8 +282,8 @@ class BlobIntegrityError(BlobResponseError):
 class RedactedCause(Exception):
     """Stand in, as ``__cause__``, for an exception of another package.
 
-    SDK and HTTP errors hold the request with its signature, and a traceback prints its causes. This keeps the
-    type's name, the text after `redact` (at most 2,048 characters), status, error code and request id.
+    SDK and HTTP errors hold the request with its signature, and a traceback prints its causes. This keeps the type's
+    name, the text after :func:`redact` (at most 2,048 characters), ``status_code``, ``error_code`` and ``request_id``.
 
     :param error: the exception, which is read and not kept; or a text.
     """
@@ -309,7 +309,7 @@ class RedactedCause(Exception):
             except Exception:  # a broken __str__ must not hide the error it belongs to
                 text = ""
             message = f"{type(error).__name__}: {text}" if text else type(error).__name__
-        self.message = redact(str(message))
+        self.message: str = redact(str(message))
         super().__init__(self.message)
 
     def __reduce__(self) -> tuple[Any, ...]:

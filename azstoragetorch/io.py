@@ -13,11 +13,11 @@ import io
 import threading
 import weakref
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, SupportsIndex, TypeVar
 
 from azstoragetorch._bridge import at_exit, call, run
 from azstoragetorch._face import FileFace, abandon
-from azstoragetorch._transfer.cursor import ReadCursor, Steps, WriteCursor, byte_view
+from azstoragetorch._transfer.cursor import Buffer, ReadCursor, Steps, WriteCursor, byte_view
 from azstoragetorch._transfer.file import BlobFile
 from azstoragetorch._transfer.held import HeldCursor
 
@@ -48,7 +48,7 @@ class BlobIO(FileFace, _BinaryFile):
     :param mode: ``"rb"`` to read, ``"wb"`` to create or replace, ``"xb"`` to create only.
     :param credential: ``None`` for ``DefaultAzureCredential``, ``False`` for anonymous access, ``AzureSasCredential``,
         ``AzureNamedKeyCredential``, or a sync or async ``TokenCredential``. A SAS in the URL wins.
-    :param options: how to transfer; the defaults suit a training job.
+    :param options: how to transfer; ``None`` for the defaults, which suit a training job.
     :raises TypeError: if an argument is of the wrong type.
     :raises ValueError: if the URL or the mode is not valid, or the two do not go together.
     """
@@ -64,7 +64,10 @@ class BlobIO(FileFace, _BinaryFile):
             _writers.add(self)
 
     def fileno(self) -> int:
-        """:raises io.UnsupportedOperation: always; a blob has no file descriptor."""
+        """Refuse: a blob has no file descriptor.
+
+        :raises io.UnsupportedOperation: always.
+        """
         raise io.UnsupportedOperation("a blob has no file descriptor")
 
     def isatty(self) -> bool:
@@ -93,19 +96,20 @@ class BlobIO(FileFace, _BinaryFile):
         with self._turn:
             return self._drive(self._reading.read1(size))
 
-    def readinto(self, buffer: Any, /) -> int:
+    def readinto(self, buffer: Buffer, /) -> int:
         """Fill ``buffer`` and return the number of bytes, fewer than its size only at the end of the blob.
 
         Large buffers are received into directly, without a copy in between.
 
         :param buffer: any writable C-contiguous buffer, such as a ``bytearray`` or a NumPy array.
         :raises TypeError: if ``buffer`` is read-only.
+        :raises BufferError: if it is not C-contiguous.
         :raises: otherwise as :meth:`read`; the content of ``buffer`` is then undefined.
         """
         with self._turn:
             return self._drive(self._reading.readinto(byte_view(buffer, writable=True)))
 
-    def readinto1(self, buffer: Any, /) -> int:
+    def readinto1(self, buffer: Buffer, /) -> int:
         """Fill ``buffer``: the same as :meth:`readinto`."""
         return self.readinto(buffer)
 
@@ -118,6 +122,7 @@ class BlobIO(FileFace, _BinaryFile):
             return self._drive(self._reading.readline(size))
 
     def __next__(self) -> bytes:
+        """Return the next line, with its newline: iterating over a file gives lines."""
         line = self.readline()
         if not line:
             raise StopIteration
@@ -134,6 +139,8 @@ class BlobIO(FileFace, _BinaryFile):
     def seek(self, offset: SupportsIndex, whence: int = io.SEEK_SET, /) -> int:
         """Move the position of a reader and return it. A position past the end is allowed and reads nothing.
 
+        :param offset: bytes from the start (``whence`` 0), from the position (1), or from the end (2). The last makes a
+            request if the size is not known yet.
         :raises ValueError: if the file is closed, the position negative or ``whence`` not 0, 1 or 2.
         :raises io.UnsupportedOperation: if the file was opened for writing.
         """
@@ -147,11 +154,12 @@ class BlobIO(FileFace, _BinaryFile):
         """
         return self._file.tell()
 
-    def write(self, data: Any, /) -> int:
+    def write(self, data: Buffer, /) -> int:
         """Take a copy of ``data`` and return its size in bytes; full blocks are uploaded in the background.
 
-        :param data: any C-contiguous buffer.
+        :param data: any C-contiguous buffer, such as ``bytes``, a ``memoryview`` or a NumPy array.
         :raises TypeError: if ``data`` is ``str`` or has no buffer.
+        :raises BufferError: if it is not C-contiguous.
         :raises ValueError: if the file is closed.
         :raises io.UnsupportedOperation: if it was opened for reading.
         :raises FatalBlobIOWriteError: if this or an earlier block could not be uploaded; nothing will be committed.
@@ -160,12 +168,18 @@ class BlobIO(FileFace, _BinaryFile):
             return self._drive(self._writing.write(byte_view(data)))
 
     def truncate(self, size: int | None = None, /) -> NoReturn:
-        """:raises io.UnsupportedOperation: always; a blob is written once, from its start to its end."""
+        """Refuse any ``size``: a blob is written once, from its start to its end.
+
+        :raises io.UnsupportedOperation: always.
+        """
         self._file.check_open()
         raise io.UnsupportedOperation("truncate")
 
     def detach(self) -> NoReturn:
-        """:raises io.UnsupportedOperation: always; there is no raw file below."""
+        """Refuse: there is no raw file below.
+
+        :raises io.UnsupportedOperation: always.
+        """
         raise io.UnsupportedOperation("detach")
 
     def flush(self) -> None:

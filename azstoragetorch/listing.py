@@ -10,7 +10,6 @@ A million blobs take about 80 MB, once per machine: processes share the memory. 
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import hashlib
 import io
@@ -20,6 +19,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import translate
+from functools import partial
 from pathlib import Path
 from typing import Any, SupportsIndex, TypeGuard, overload
 
@@ -30,11 +30,12 @@ from azstoragetorch._data.bar import Counter
 from azstoragetorch._data.manifest import Manifest, map_manifest, read_manifest, write_manifest
 from azstoragetorch._face import checked_options
 from azstoragetorch._transfer.listing import collect
+from azstoragetorch._transfer.threads import in_thread
 from azstoragetorch._values.options import TransferOptions
 from azstoragetorch._values.stats import TransferStats
 from azstoragetorch._values.table import BlobTable
 from azstoragetorch._values.url import ContainerUrl
-from azstoragetorch._values.version import ListedBlob as BlobEntry
+from azstoragetorch._values.version import BlobEntry
 from azstoragetorch.io import BlobIO
 
 __all__ = ["BlobEntry", "BlobListing"]
@@ -81,7 +82,7 @@ class BlobListing(Sequence[BlobEntry]):
         """List a container.
 
         :param container_url: URL of the container, with a SAS or without.
-        :param prefix: list only the blobs whose names start with it.
+        :param prefix: list only the blobs whose names start with it; not percent-encoded.
         :param credential: as of :class:`~azstoragetorch.io.BlobIO`; it is used and not kept.
         :param options: how to transfer; the time-outs apply to each page.
         :param progress: show a progress bar on stderr; needs ``pip install 'azstoragetorch[progress]'``.
@@ -187,7 +188,7 @@ class BlobListing(Sequence[BlobEntry]):
         glob: str | None = None,
         predicate: Callable[[BlobEntry], object] | None = None,
     ) -> BlobListing:
-        """Return a listing of the blobs that meet all conditions, in the same order.
+        """Return a listing of the blobs that meet all conditions that are not ``None``, in the same order.
 
         :param suffix: what the name ends with, or a tuple of such.
         :param glob: a pattern of the whole name as of :func:`fnmatch.fnmatchcase`: ``*`` also stands for ``/``.
@@ -238,6 +239,7 @@ class BlobListing(Sequence[BlobEntry]):
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def __len__(self) -> int:
+        """Return how many blobs there are."""
         return len(self._table)
 
     @overload
@@ -247,10 +249,15 @@ class BlobListing(Sequence[BlobEntry]):
     def __getitem__(self, index: slice) -> BlobListing: ...
 
     def __getitem__(self, index: Any) -> BlobEntry | BlobListing:
+        """Return one blob, or for a slice a listing.
+
+        :raises IndexError: if there is no such blob.
+        """
         found = self._table[index]
         return self._with(found) if isinstance(found, BlobTable) else found
 
     def __iter__(self) -> Iterator[BlobEntry]:
+        """Yield the blobs in the order of their names."""
         return iter(self._table)
 
     def __repr__(self) -> str:
@@ -289,8 +296,9 @@ class _Plan:
 
     async def listing(self) -> BlobListing:
         container = await AzureContainer.open(self.url, self.credential, self.options, TransferStats())
+        deadline = self.options.deadline
         with self.counter:
-            found = await collect(container, self.prefix, listed=self.counter.add)
+            found = await collect(container, self.prefix, deadline=deadline, listed=self.counter.add)
         archived = tuple(found.archived)
         if archived:
             _logger.warning(
@@ -304,7 +312,7 @@ class _Plan:
             slash = "; names do not start with a slash" if (self.prefix or "").startswith("/") else ""
             _logger.warning("%s has no blob%s%s", self.url, below, slash)
         # Not on the loop: a million take 0.1 s.
-        table = await asyncio.get_running_loop().run_in_executor(None, BlobTable.of, found.chunks)
+        table = await in_thread(partial(BlobTable.of, found.chunks), doing=f"listing {self.url}", deadline=deadline)
         return BlobListing(self.url, table, prefix=self.prefix, archived=archived)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NoReturn, TypeVar, cast
 
@@ -13,6 +14,7 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob import BlobBlock
 from azure.storage.blob.aio import BlobClient
 
+from azstoragetorch._azure.advice import ROOT
 from azstoragetorch._azure.body import Slices
 from azstoragetorch._azure.checksum import MD5, checksum_headers, checksum_wanted
 from azstoragetorch._azure.credentials import Credential
@@ -22,7 +24,8 @@ from azstoragetorch._azure.refusal import explained
 from azstoragetorch._azure.retry import persist
 from azstoragetorch._azure.sent import Sent
 from azstoragetorch._azure.session import Account, Session
-from azstoragetorch._azure.tracing import in_span
+from azstoragetorch._azure.tracing import UNTRACED, in_span
+from azstoragetorch._values.beside import beside
 from azstoragetorch._values.options import TransferOptions
 from azstoragetorch._values.sas import Need
 from azstoragetorch._values.stats import TransferStats, count_bytes
@@ -56,15 +59,12 @@ _WRITES = frozenset({"staging a block of", "writing", "committing"})
 class AzureBlob:
     """:class:`azstoragetorch._transfer.remote.RemoteBlob` over the SDK's public API."""
 
-    def __init__(
-        self, url: BlobUrl, account: Account, options: TransferOptions, stats: TransferStats, *, traced: bool
-    ) -> None:
+    def __init__(self, url: BlobUrl, account: Account, options: TransferOptions, stats: TransferStats) -> None:
         self.name = str(url)
         self.stats = stats
         self._url = url
         self._account = account
         self._options = options
-        self._traced = traced
         self._client: BlobClient | None = None
 
     @classmethod
@@ -73,8 +73,11 @@ class AzureBlob:
     ) -> AzureBlob:
         """Return the blob over the session of the running loop; sends nothing."""
         session = await Session.current()
-        account = await session.account(url, credential, options)
-        return cls(url, account, options, stats, traced=session.tracing.look())
+        return cls(url, await session.account(url, credential, options), options, stats)
+
+    def beside(self, size: int) -> int:
+        """Return what a transfer of ``size`` bytes takes in memory beside their buffer."""
+        return beside(self._url.scheme, size, self._options)
 
     async def read_into(
         self,
@@ -85,10 +88,9 @@ class AzureBlob:
         opened: Callable[[BlobVersion], None] | None = None,
     ) -> RangeRead:
         """Fill ``view`` from byte ``offset``; a cut body goes on at the byte that is missing."""
-        account, options = self._account, self._options
+        account, options, url = self._account, self._options, self._url.request_url
         checksums = account.checksums if options.verify == "range" else None
-        pipeline = account.traced_reads if self._traced else account.reads
-        read = RangedGet(pipeline, self._url.request_url, view, offset, etag, opened, checksums, options, self.stats)
+        read = RangedGet(account.reads, url, view, offset, etag, opened, checksums, options, self.stats)
         return await self._persist(read.attempt, "reading", progress=lambda: read.filled)
 
     async def stage(self, block_id: str, content: memoryview) -> bool:
@@ -99,9 +101,8 @@ class AzureBlob:
         async def attempt() -> None:
             nonlocal attempts
             attempts += 1
-            await self._sdk.stage_block(
-                block_id, cast(Any, Slices(content)), length=len(content), headers=dict(headers)
-            )
+            body = cast(Any, Slices(content))
+            await self._sdk.stage_block(block_id, body, length=len(content), headers=dict(headers), **UNTRACED)
 
         await self._persist(attempt, "staging a block of")
         count_bytes(self.stats, len(content))
@@ -112,7 +113,7 @@ class AzureBlob:
         body = bytes(content)
         headers = await self._checksum(content, self._options.checksum)
         sent = Sent()
-        options: dict[str, Any] = {"overwrite": True, "raw_request_hook": sent.follow}
+        options: dict[str, Any] = {"overwrite": True, "raw_request_hook": sent.follow, **UNTRACED}
 
         async def attempt() -> None:
             await self._sdk.upload_blob(body, length=len(body), headers=dict(headers), **options)
@@ -142,7 +143,7 @@ class AzureBlob:
         """Put Block List, and where its answer does not tell, Get Block List to see whose content the blob holds."""
         sent = Sent()
         options: dict[str, Any] = {"match_condition": MatchConditions.IfMissing} if create_only else {}
-        options["raw_request_hook"] = sent.follow
+        options |= {"raw_request_hook": sent.follow, **UNTRACED}
         # One bit in the list is enough to put one block in another's place, and the service would not see it. The SDK
         # writes the list, so only it can compute the sum: always MD5, whatever the blocks have.
         options["validate_content"] = checksum_wanted(self._options.checksum, secure=self._secure)
@@ -182,7 +183,7 @@ class AzureBlob:
         """Get Blob Properties."""
 
         async def attempt() -> bool:
-            return bool(await self._sdk.exists())
+            return bool(await self._sdk.exists(**UNTRACED))
 
         try:
             return await self._persist(attempt, "looking for")
@@ -214,7 +215,7 @@ class AzureBlob:
     async def _holds(self, size: int, md5: str) -> bool | None:
         """Whether the blob's content has this size and checksum; ``None`` where the service keeps no checksum."""
         try:
-            properties = await self._sdk.get_blob_properties()
+            properties = await self._sdk.get_blob_properties(**UNTRACED)
         except ResourceNotFoundError:
             return False
         kept = properties.content_settings.content_md5
@@ -224,7 +225,7 @@ class AzureBlob:
 
     async def _committed_ids(self) -> list[str]:
         try:
-            committed, _ = await self._sdk.get_block_list("committed")
+            committed, _ = await self._sdk.get_block_list("committed", **UNTRACED)
         except ResourceNotFoundError:
             return []
         return [block.id for block in committed]
@@ -253,13 +254,15 @@ class AzureBlob:
             failed=failed,
             explain=lambda failure: self._explained(failure, writing=doing in _WRITES),
         )
-        # What goes through the SDK always comes by its tracing, which looks for itself; a read is too small for that.
-        return await (in_span(_SPANS[doing], operation) if self._traced or doing != "reading" else operation())
+        return await in_span(self._account.tracing, _SPANS[doing], operation)
 
     async def _explained(self, failure: Failure, *, writing: bool) -> Failure:
         version, snapshot = self._url.version_id is not None, self._url.snapshot is not None
         need = Need("w" if writing else "r", secure=self._secure, snapshot=snapshot, version=version)
-        return await explained(failure, self._account.transport.authentication, need)
+        failure = await explained(failure, self._account.transport.authentication, need)
+        if self._url.container == "$root" and failure.facts.get("status_code") in (401, 403, 404):
+            failure = replace(failure, text=f"{failure.text}. {ROOT}")
+        return failure
 
     async def _checksum(self, content: memoryview, kind: Literal["auto", "md5", "crc64", "none"]) -> dict[str, str]:
         deadline = self._options.deadline

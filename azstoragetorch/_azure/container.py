@@ -14,9 +14,10 @@ from dataclasses import replace
 from functools import partial
 from urllib.parse import quote
 
+from azstoragetorch._azure.advice import ADVICE, stranger
 from azstoragetorch._azure.answer import drain, let_go, take
 from azstoragetorch._azure.credentials import Credential
-from azstoragetorch._azure.errors import FailedAttempt, Failure, status_failure, unusable
+from azstoragetorch._azure.errors import FailedAttempt, Failure, answered, status_failure, unusable
 from azstoragetorch._azure.list_page import parse_page
 from azstoragetorch._azure.ranged_get import API_VERSION, lean_get
 from azstoragetorch._azure.refusal import explained
@@ -112,6 +113,7 @@ class AzureContainer:
         need, authentication = Need("l", secure=self._url.scheme == "https"), self._account.transport.authentication
         since = time.monotonic()
         page, following = await in_span(
+            self._account.tracing,
             "azstoragetorch.list_blobs",
             partial(
                 persist,
@@ -133,7 +135,7 @@ class AzureContainer:
 
     async def _body(self, url: str, version: str) -> list[bytes]:
         """Ask once and return the answer's body as it came."""
-        response = (await self._account.traced_reads.run(lean_get(url, version), stream=True)).http_response
+        response = (await self._account.reads.run(lean_get(url, version), stream=True)).http_response
         answer = response.internal_response
         pieces: list[bytes] = []
         size = 0
@@ -149,6 +151,8 @@ class AzureContainer:
             if response.status_code != 200:
                 await drain(answer.content)
                 raise FailedAttempt(_refusal(response.status_code, response.headers))
+            if "html" in response.headers.get("Content-Type", "") and (who := stranger(response.headers)):
+                raise unusable(f"the answer is no list of blobs{who}")
             await take(answer.content, put, self._options)
             return pieces
         finally:
@@ -162,6 +166,8 @@ def _refusal(status: int, headers: Mapping[str, str]) -> Failure:
         return unusable(f"the service answered a listing with status {status}").failure
     failure = status_failure(status, code, headers, None)
     if failure.type is BlobNotFoundError:
-        text = f"the container does not exist (the service answered 404{f' {code}' if code else ''}); check the URL"
+        text = f"the container does not exist ({answered(404, code)}); check the URL: upper and lower case differ"
+        if code in ADVICE:
+            text = f"{text}: {ADVICE[code]}"
         return replace(failure, type=ContainerNotFoundError, text=text)
     return failure

@@ -22,6 +22,7 @@ from azure.core.credentials import AccessToken, AzureNamedKeyCredential, AzureSa
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_account_sas
 
+from azstoragetorch._azure.advice import LOGIN
 from azstoragetorch._azure.errors import FailedAttempt, Failure, Kind
 from azstoragetorch._values.sas import sas_fields
 from azstoragetorch._values.url import BlobUrl, ContainerUrl
@@ -40,6 +41,7 @@ __all__ = [
 Credential: TypeAlias = (
     AzureSasCredential | AzureNamedKeyCredential | TokenCredential | AsyncTokenCredential | Literal[False] | None
 )
+"""Who asks: ``None`` for ``DefaultAzureCredential``, ``False`` for nobody (anonymous access), or a credential."""
 
 Proof: TypeAlias = Literal["none", "url", "sas", "key", "token"]
 """What proves who asks: nothing, the SAS of the URL, an AzureSasCredential, a SAS made from a key, a token."""
@@ -50,6 +52,9 @@ SCOPE = "https://storage.azure.com/.default"
 
 REFRESH_BEFORE = 300.0
 """Seconds before its end from which a token is renewed: more than any request's deadline."""
+
+LONGEST_REASON = 400
+"""Characters of a credential's own words in a message; the cause has 2,048 of them."""
 
 KEY_SAS_LIFETIME = timedelta(hours=1)
 """Life of a SAS derived from an account key; renewed at half of it."""
@@ -170,7 +175,11 @@ class TokenSource:
             cause = RedactedCause("the credential returned none, or one with characters that no header can carry")
         if current is not None and current.expires_on - time.time() > 0:
             return current  # it is still good for a while; the next request tries again
-        raise FailedAttempt(Failure(Kind.FINAL, BlobAccessError, f"no token could be had: {cause}", cause))
+        # The first line only: DefaultAzureCredential's text has twenty, and the cause has all of them.
+        text = f"no token could be had: {str(cause).partition(chr(10))[0][:LONGEST_REASON]}"
+        if self._key is _DEFAULT:
+            text = f"{text.rstrip('.')}. To get one, {LOGIN}; what was tried stands in the cause"
+        raise FailedAttempt(Failure(Kind.FINAL, BlobAccessError, text, cause))
 
     async def _ask(self, tenant: str | None) -> AccessToken:
         get_token: Callable[..., Any] = self._credential().get_token

@@ -24,6 +24,7 @@ from azure.core.exceptions import (
     ServiceResponseTimeoutError,
 )
 
+from azstoragetorch._azure.advice import ADVICE, address_words, stranger, tls_words
 from azstoragetorch.exceptions import (
     AZStorageTorchError,
     BlobAccessError,
@@ -41,7 +42,7 @@ from azstoragetorch.exceptions import (
     redact,
 )
 
-__all__ = ["ADVICE", "FailedAttempt", "Failure", "Kind", "answered", "classify", "status_failure", "unusable"]
+__all__ = ["FailedAttempt", "Failure", "Kind", "answered", "classify", "status_failure", "unusable"]
 
 
 class Kind(enum.Enum):
@@ -106,29 +107,6 @@ _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 _DAMAGED = frozenset({"Md5Mismatch", "Crc64Mismatch"})
 """The service received other bytes than were sent: send them again."""
 
-ADVICE = {
-    "AccountIsDisabled": "the account is disabled",
-    "AuthorizationFailure": "the credential lacks the right for this, or the account's firewall does not let this "
-    "machine in, or the SAS was made for another blob or container, or was changed when it was copied",
-    "AuthorizationPermissionMismatch": "the identity or SAS lacks the right for this; reading needs the role 'Storage "
-    "Blob Data Reader', writing 'Storage Blob Data Contributor'",
-    "AuthorizationSourceIPMismatch": "the SAS or the account's firewall does not let this machine's address in",
-    "KeyBasedAuthenticationNotPermitted": "the account accepts no keys and no SAS made with one; use a token "
-    "credential",
-    "PublicAccessNotPermitted": "the account lets nobody in without a credential; pass credential=, or add a SAS to "
-    "the URL",
-    "ResourceNotFound": "a private container gives this answer, too, where no credential was sent",
-    "UnauthorizedBlobOverwrite": "the blob exists, and the credential allows to create blobs, not to replace them (w "
-    "in the sp= of a SAS)",
-    "LeaseIdMissing": "somebody holds a lease on the blob; break the lease or write another blob",
-    "InvalidBlobType": "the blob is not a block blob; delete it or write another name",
-    "BlobArchived": "the blob is in the archive tier; rehydrate it first",
-    "InvalidBlockList": "somebody else wrote the blob meanwhile, which discards the blocks of all other writers; "
-    "it does not hold what was written here. Give every writer (every rank) a name of its own",
-    "InvalidBlobOrBlock": "the blob has uncommitted blocks of another writer with ids of another length; a write of "
-    "content that fits one block discards them, as the service does after a week; or write another name",
-}
-
 _WORD = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 """No signature, of 44 characters, nor account key, of 88, because both end in ``=``."""
 
@@ -150,7 +128,8 @@ def status_failure(status: int, code: str | None, headers: Mapping[str, str], ca
     if status == 404:
         missing_container = code in ("ContainerNotFound", "ContainerBeingDeleted")
         error = ContainerNotFoundError if missing_container else BlobNotFoundError
-        text = f"the {'container' if missing_container else 'blob'} does not exist ({text}); check the URL"
+        what = "container" if missing_container else "blob"
+        text = f"the {what} does not exist ({text}); check the URL: upper and lower case differ"
     elif status in (401, 403) or code == "PublicAccessNotPermitted":
         error = BlobAccessError
         text = f"access was refused ({text})"
@@ -165,7 +144,7 @@ def status_failure(status: int, code: str | None, headers: Mapping[str, str], ca
     elif status == 407:
         text = f"a proxy wants a user and a password ({text}); put them into the variable http_proxy"
     elif 300 <= status < 400:
-        text = f"{text}; redirects are not followed, because credentials must not go elsewhere"
+        text = f"{text}; redirects are not followed, because credentials must not go elsewhere{stranger(headers)}"
     if code in ADVICE:
         text = f"{text}: {ADVICE[code]}"
     facts = {"status_code": status, "error_code": code, "request_id": request_id}
@@ -184,7 +163,8 @@ def classify(error: Exception, idle_timeout: float) -> Failure | None:
     if isinstance(error, HttpResponseError) and error.status_code is not None:
         headers: Mapping[str, str] = getattr(error.response, "headers", {})
         if error.status_code < 300:
-            return Failure(Kind.BROKEN, BlobIntegrityError, "the answer cannot be understood", _stand_in(error))
+            text = f"the answer cannot be understood{stranger(headers)}"
+            return Failure(Kind.BROKEN, BlobIntegrityError, text, _stand_in(error))
         code = getattr(error, "error_code", None) or headers.get("x-ms-error-code")
         return status_failure(error.status_code, getattr(code, "value", code), headers, _stand_in(error))
     inner = error.inner_exception if isinstance(error, AzureError) else None
@@ -194,33 +174,24 @@ def classify(error: Exception, idle_timeout: float) -> Failure | None:
 def _connection_failure(outer: Exception, error: Exception, idle_timeout: float) -> Failure | None:
     cause = _stand_in(error)
     if isinstance(outer, ServiceRequestTimeoutError) or isinstance(error, aiohttp.ConnectionTimeoutError):
-        return Failure(Kind.BUSY, BlobTimeoutError, "no connection within connect_timeout", cause, unconnected=True)
+        text = "no connection within connect_timeout; is the host right, and does a firewall let this machine reach it?"
+        return Failure(Kind.BUSY, BlobTimeoutError, text, cause, unconnected=True)
     if isinstance(outer, ServiceResponseTimeoutError) or isinstance(error, TimeoutError):
         text = f"the service sent nothing for {idle_timeout:g} s (idle_timeout)"
         return Failure(Kind.BUSY, BlobTimeoutError, text, cause)
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
-        text = (
-            f"the TLS certificate was not accepted ({cause}); name your authorities in options.ca_file or in the "
-            f"environment variable SSL_CERT_FILE"
-        )
-        return Failure(Kind.FINAL, BlobRequestError, text, cause)
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return Failure(Kind.FINAL, BlobRequestError, tls_words(error.certificate_error), cause)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Failure(Kind.FINAL, BlobRequestError, tls_words(error), cause)
     if isinstance(error, aiohttp.ClientConnectorSSLError):
-        return Failure(Kind.BROKEN, BlobRequestError, f"the TLS handshake failed ({cause})", cause, unconnected=True)
+        return Failure(Kind.BROKEN, BlobRequestError, tls_words(error.os_error), cause, unconnected=True)
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return _proxy_failure(error.status, cause)
     if isinstance(error, aiohttp.ClientConnectorError):
-        os_error = error.os_error
-        if isinstance(os_error, socket.gaierror):
-            if os_error.errno == socket.EAI_AGAIN:
-                text = "the host name could not be looked up for now"
-                return Failure(Kind.REFUSED, BlobRequestError, text, cause, unconnected=True)
-            text = "the host name is unknown; check the account name in the URL, or the network"
-            return Failure(Kind.FINAL, BlobRequestError, text, cause)
-        reason = f"{type(os_error).__name__}: {os_error.strerror or os_error}"
-        proxy = isinstance(error, aiohttp.ClientProxyConnectionError)
-        where = f"to the proxy {error.host}:{error.port} " if proxy else ""
-        text = f"no connection {where}({reason}); is the {'proxy' if proxy else 'host'} right and up?"
-        return Failure(Kind.REFUSED, BlobRequestError, text, cause, unconnected=True)
+        os_error, proxy = error.os_error, isinstance(error, aiohttp.ClientProxyConnectionError)
+        passing = not isinstance(os_error, socket.gaierror) or os_error.errno == socket.EAI_AGAIN
+        text = address_words(os_error, f"the proxy {error.host}:{error.port}" if proxy else None)
+        return Failure(Kind.REFUSED if passing else Kind.FINAL, BlobRequestError, text, cause, unconnected=passing)
     if isinstance(error, RuntimeError) and isinstance(outer, RuntimeError) and str(error) == "Session is closed":
         return Failure(Kind.FINAL, BlobRequestError, "the connections of this event loop were closed", cause)
     # Of the resolver. Up to Python 3.12 it is the base class itself, later one that names the codec.

@@ -18,6 +18,7 @@ from azure.core.pipeline import AsyncPipeline
 from azure.core.pipeline.transport import AsyncHttpResponse, HttpRequest
 
 from azstoragetorch import __version__
+from azstoragetorch._azure.advice import stranger
 from azstoragetorch._azure.answer import drain, let_go, take
 from azstoragetorch._azure.checksum import Proof, RangeChecksums
 from azstoragetorch._azure.errors import FailedAttempt, status_failure, unusable
@@ -135,6 +136,9 @@ class RangedGet:
 
     def _refused(self, status: int, headers: Mapping[str, str], proof: Proof | None) -> FailedAttempt:
         if status == 200:
+            who = stranger(headers)
+            if who:
+                return unusable(f"the answer is another than was asked for (status 200 instead of 206){who}")
             return unusable("the service sent the whole blob instead of the range that was asked for")
         if 200 < status < 300:
             return unusable(f"the service answered a read with status {status}")

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from azstoragetorch._azure.advice import ADVICE, advice_for_token
 from azstoragetorch._azure.credentials import Authentication, Proof
-from azstoragetorch._azure.errors import ADVICE, Failure, answered
+from azstoragetorch._azure.errors import Failure, answered
 from azstoragetorch._values.sas import Need, objections, sas_fields, shown_fields, shown_span
 from azstoragetorch.exceptions import BlobAccessError
 
@@ -49,7 +50,7 @@ async def explained(failure: Failure, authentication: Authentication, need: Need
     if authentication.kind == "none":
         reason = "no credential was sent; remove credential=False, or add a SAS to the URL"
     elif authentication.kind == "token":
-        reason = ADVICE.get(str(code), _OTHERWISE["token"] if ours else "a token was sent")
+        reason = advice_for_token(str(code)) or (_OTHERWISE["token"] if ours else "a token was sent")
     else:
         reason = _of_sas(authentication.kind, sas_fields(await authentication.query()), need, now, str(code))
     if abs(now - here) > SKEW:
@@ -65,7 +66,8 @@ async def explained(failure: Failure, authentication: Authentication, need: Need
 def _of_sas(kind: Proof, fields: dict[str, str], need: Need, now: datetime, code: str) -> str:
     found = list(objections(fields, need, now))
     if found:
-        return f"{_NAMES[kind]} {'; it '.join(found)}"
+        again = "" if kind == "key" else "; make a new one"  # of a key we do
+        return f"{_NAMES[kind]} {'; it '.join(found)}{again}"
     shown = shown_fields(fields)
     sas = f"{_NAMES[kind]}{f' ({shown})' if shown else ''}"
     limits = [f"{name}=" for name in ("sip", "si", "sdd") if name in fields]

@@ -99,6 +99,7 @@ async def persist(
                 failure = classify(error, options.idle_timeout)
                 if failure is None:
                     raise
+            _forget_frames(error)
         # From here on outside the except block: what is raised must not drag the SDK's error along as its context.
         after = f" (gave up after {attempts} attempt{'s' if attempts != 1 else ''} in {clock() - start:.1f} s)"
         if sent is not None and failed is not None:
@@ -136,6 +137,18 @@ async def persist(
         count_retry(stats)
         _logger.debug("%s: %s; asking again in %.2f s", doing, failure.text, delay)
         await _waited(asyncio.sleep(delay), stats)
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Take the tracebacks out of an error that nobody will see.
+
+    aiohttp keeps the error with the answer that it broke, and frames in the traceback hold the answer, and the memory
+    it was read into: a cycle that would keep a sample, or a buffer, until the next garbage collection.
+    """
+    link: BaseException | None = error
+    while link is not None and link.__traceback__ is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
 
 
 def _advice(failure: Failure) -> str:

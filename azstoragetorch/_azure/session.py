@@ -22,10 +22,12 @@ import os
 import platform
 import socket
 import ssl
+import time
 import weakref
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -46,7 +48,7 @@ from azstoragetorch._azure.credentials import (
 from azstoragetorch._azure.pace import Pace
 from azstoragetorch._azure.proxies import Proxies
 from azstoragetorch._azure.ranged_get import API_VERSION, USER_AGENT
-from azstoragetorch._azure.tracing import RequestSpans, TracingSwitch
+from azstoragetorch._azure.tracing import TracingSwitch
 from azstoragetorch._azure.transport import BlobTransport
 from azstoragetorch._values.graveyard import bury
 from azstoragetorch._values.options import KiB, MiB, TransferOptions
@@ -71,6 +73,9 @@ every quarter of what one ``recv`` brings; more than twice that brings nothing (
 
 MAX_ACCOUNTS = 64
 
+FAREWELL = 0.5
+"""Seconds that the end of a session waits for connections to close: a round trip to any region, and nobody notices."""
+
 DEAD_AFTER = 60_000
 """Milliseconds, twice the default ``idle_timeout``: whoever waits for the connection has gone by then."""
 
@@ -82,8 +87,6 @@ class Account:
     reads: AsyncPipeline[HttpRequest, AsyncHttpResponse]
     """Without policies: ``persist`` retries, the transport authenticates. A third of the CPU of the SDK's pipeline
     for a small GET (265 against 820 us, docs/internals.md)."""
-    traced_reads: AsyncPipeline[HttpRequest, AsyncHttpResponse]
-    """The same with a span for each request, as the SDK's pipeline makes them."""
     transport: BlobTransport
     """What both end in."""
     service: BlobServiceClient
@@ -91,6 +94,8 @@ class Account:
     """Kept alive: accounts are found by the identity of their credential."""
     pace: Pace
     """One for all credentials of the endpoint: it is the endpoint that refuses."""
+    tracing: TracingSwitch
+    """The loop's."""
     checksums: RangeChecksums = field(default_factory=RangeChecksums)
     """What the endpoint is asked for by ``verify="range"``."""
 
@@ -99,9 +104,9 @@ class Session:
     """Connections, accounts and certificate stores of one event loop."""
 
     def __init__(self) -> None:
-        self.tracing = TracingSwitch()
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, socket_factory=_socket),
+            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, socket_factory=partial(_socket, self._sockets)),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # else blobs with a Content-Encoding arrive inflated, and every offset is wrong
             read_bufsize=READ_BUFFER,
@@ -114,6 +119,7 @@ class Session:
         self._sources: OrderedDict[int, tuple[Credential, TokenSource]] = OrderedDict()
         self._paces: weakref.WeakValueDictionary[str, Pace] = weakref.WeakValueDictionary()
         self._default: AsyncTokenCredential | None = None
+        self._tracing = TracingSwitch()
         self._holder: AsyncGenerator[None] | None = None
 
     @classmethod
@@ -176,9 +182,8 @@ class Session:
             retry_status=0,
             max_single_put_size=5000 * MiB,  # Put Blob's limit: whatever reaches it goes in one request
         )
-        traced = AsyncPipeline(transport, [RequestSpans()])
         account = self._accounts[key] = Account(
-            AsyncPipeline(transport), traced, transport, service, credential, self._pace_of(url.endpoint)
+            AsyncPipeline(transport), transport, service, credential, self._pace_of(url.endpoint), self._tracing
         )
         if len(self._accounts) > MAX_ACCOUNTS:
             self._accounts.popitem(last=False)
@@ -202,7 +207,20 @@ class Session:
                     await self._default.close()
             finally:
                 await self._http.close()
+                await self._farewell()
                 _logger.debug("closed the connections of an event loop")
+
+    async def _farewell(self) -> None:
+        """Wait until connections that were closed in the middle of an answer are gone.
+
+        TLS says goodbye and waits for the same, which takes a round trip, and aiohttp no longer knows of them. A loop
+        that is closed earlier leaves transports behind that warn of it.
+        """
+        until = time.monotonic() + FAREWELL
+        while any(one.fileno() != -1 for one in self._sockets):
+            if time.monotonic() > until:
+                return
+            await asyncio.sleep(0.001)
 
     async def _trust(self, ca_file: str | None, deadline: float) -> ssl.SSLContext:
         """Return the TLS context that trusts ``ca_file``, or what the environment names.
@@ -255,7 +273,7 @@ class Session:
         return self._default
 
 
-def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+def _socket(made_so_far: weakref.WeakSet[socket.socket], address: aiohttp.AddrInfoType) -> socket.socket:
     """Make a socket that the kernel gives up when the other side takes nothing for a minute.
 
     A connection given up in the middle of an upload closes only when the rest was sent: one that is dead would keep its
@@ -266,6 +284,7 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     made = socket.socket(family, kind, protocol)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER)
+    made_so_far.add(made)
     return made
 
 

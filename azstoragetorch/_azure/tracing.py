@@ -3,26 +3,31 @@
     azstoragetorch.get_blob         one operation: all its attempts, the waits between them and the body
       GET                           one request, until its headers
 
-The SDK makes such spans for its own calls; these are for the requests beside it, and around the SDK's calls: a span of
-ours takes the place of the SDK's for the whole call, whose status would hold whatever the service sent in an error's
-body. Nothing here sees a signature or a token: requests get them in the transport and lose them there.
+The SDK would make such spans for its own calls, and is told not to (`UNTRACED`): its span of a call has whatever the
+service sent in an error's body as its status, and its span of a request that is cancelled, by a deadline for one, never
+ends. So both pipelines have theirs from here: operations where they are asked again, requests where they leave. Nothing
+here sees a signature or a token: a request has them inside its span only, and is without them when that ends.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from azure.core.pipeline import PipelineRequest, PipelineResponse
-from azure.core.pipeline.policies import AsyncHTTPPolicy, DistributedTracingPolicy
+from azure.core.pipeline import PipelineContext, PipelineRequest, PipelineResponse
+from azure.core.pipeline.policies import DistributedTracingPolicy
 from azure.core.pipeline.transport import AsyncHttpResponse, HttpRequest
 from azure.core.settings import settings
 from azure.core.tracing.decorator_async import distributed_trace_async
 
-__all__ = ["RequestSpans", "TracingSwitch", "in_span"]
+__all__ = ["UNTRACED", "TracingSwitch", "in_request_span", "in_span"]
 
 _T = TypeVar("_T")
+
+UNTRACED: Mapping[str, Any] = {"tracing_options": {"enabled": False}}
+"""Keywords of every call of the SDK."""
 
 LOOK_SECONDS = 1.0
 """How long an answer of azure-core's settings is good for: they read the environment, 4 us, and a GET of a small blob
@@ -44,33 +49,42 @@ class TracingSwitch:
         return self._on
 
 
-class RequestSpans(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
-    """A span for each request of a pipeline that has no other policy."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._tracing: DistributedTracingPolicy[Any, Any] = DistributedTracingPolicy()
-
-    async def send(self, request: PipelineRequest[HttpRequest]) -> PipelineResponse[HttpRequest, AsyncHttpResponse]:
-        """Send ``request`` inside its span."""
-        self._tracing.on_request(request)
-        try:
-            response = await self.next.send(request)
-        except BaseException:
-            # Not only an Exception, as when a pipeline runs that policy itself: the span of a request that was
-            # cancelled, by a deadline for one, would never end.
-            self._tracing.on_exception(request)
-            raise
-        self._tracing.on_response(request, response)
-        return response
-
-
-async def in_span(name: str, operation: Callable[[], Awaitable[_T]]) -> _T:
-    """Await ``operation()`` inside a span.
+async def in_span(tracing: TracingSwitch, name: str, operation: Callable[[], Awaitable[_T]]) -> _T:
+    """Await ``operation()``, inside a span if tracing is on.
 
     :param operation: raises our own errors only: their text becomes the status of the span.
     """
-    if not settings.tracing_enabled():  # asked there, too; but to make the wrapper costs more than the question
+    if not tracing.look():
         return await operation()
     traced = distributed_trace_async(name_of_span=name, tracing_attributes={"az.namespace": "Microsoft.Storage"})
-    return await traced(operation)()
+    before = _inside.set(True)
+    try:
+        return await traced(operation)()
+    finally:
+        _inside.reset(before)
+
+
+async def in_request_span(request: HttpRequest, send: Callable[[], Awaitable[AsyncHttpResponse]]) -> AsyncHttpResponse:
+    """Await ``send()``, which sends ``request``, inside a span if the operation has one; it always ends.
+
+    :param send: raises `FailedAttempt` for what the HTTP client says, whose words hold the signed URL: the text of what
+        is raised goes into the span.
+    """
+    if not _inside.get():
+        return await send()
+    traced: PipelineRequest[HttpRequest] = PipelineRequest(request, PipelineContext(None))
+    _spans.on_request(traced)
+    try:
+        response = await send()
+    except BaseException:  # a cancellation, too: the policy's own runner looks at an Exception only
+        _spans.on_exception(traced)
+        raise
+    _spans.on_response(traced, PipelineResponse(request, response, traced.context))
+    return response
+
+
+_inside: ContextVar[bool] = ContextVar("_inside", default=False)
+"""Whether this is part of an operation with a span. To ask the switch again could give another answer."""
+
+_spans: DistributedTracingPolicy[Any, Any] = DistributedTracingPolicy()
+"""Keeps nothing of a request."""

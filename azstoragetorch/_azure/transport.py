@@ -1,4 +1,4 @@
-"""The last step of every request of both pipelines: proof, proxy, TLS and the check of the echo.
+"""The last step of every request of both pipelines: span, proof, proxy, TLS and the check of the echo.
 
 Both the SDK's pipeline (blocks, commits, listings) and the lean one for reads end here, so a signature or token is
 added in one place, to what goes on the wire only.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, cast
 
 import aiohttp
@@ -19,6 +20,7 @@ from azstoragetorch._azure.answer import drain, let_go
 from azstoragetorch._azure.body import Slices
 from azstoragetorch._azure.credentials import Authentication
 from azstoragetorch._azure.errors import FailedAttempt, Failure, Kind, classify, status_failure
+from azstoragetorch._azure.tracing import in_request_span
 from azstoragetorch.exceptions import BlobTimeoutError, ClientRequestIdMismatchError
 
 __all__ = ["BlobTransport"]
@@ -34,7 +36,8 @@ class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core impor
     :param authentication: asked anew for every request that is sent.
     :param tls: the certificate authorities to trust.
     :param proxy: URL of the proxy for this account, or ``None``.
-    :param min_rate: bytes a second below which an upload is given up.
+    :param min_rate: bytes a second below which an upload is given up; 0 leaves that to the deadline, and to the kernel,
+        which ends a connection that is dead.
     """
 
     def __init__(
@@ -56,15 +59,15 @@ class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core impor
             read_timeout=idle_timeout,
         )
         self.authentication = authentication
-        self._tls = tls
-        self._proxy = proxy
+        self.tls = tls
+        self.proxy = proxy
         self._idle_timeout = idle_timeout
         self._min_rate = min_rate
 
     async def send(self, request: HttpRequest, **config: Any) -> AsyncHttpResponse:
         """Send ``request`` once; a second time only to answer the service's 401 challenge."""
-        config["ssl"] = self._tls
-        config["proxy"] = self._proxy
+        config["ssl"] = self.tls
+        config["proxy"] = self.proxy
         response, authorization = await self._send_signed(request, config)
         if response.status_code == 401 and await self.authentication.challenged(response.headers, authorization):
             response.internal_response.release()
@@ -88,9 +91,19 @@ class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core impor
         return response
 
     async def _send_signed(self, request: HttpRequest, config: dict[str, Any]) -> tuple[AsyncHttpResponse, str | None]:
-        unsigned = request.url
         query = await self.authentication.query()
         authorization = await self.authentication.authorization()
+        send = partial(self._send_with, query, authorization, request, config)
+        return await in_request_span(request, send), authorization
+
+    async def _send_with(
+        self, query: str, authorization: str | None, request: HttpRequest, config: dict[str, Any]
+    ) -> AsyncHttpResponse:
+        """Send ``request`` with its proof, which is on it no longer when this returns or raises.
+
+        :raises FailedAttempt: for whatever the HTTP client says, in our words.
+        """
+        unsigned = request.url
         if query:
             request.url = f"{unsigned}{'&' if '?' in unsigned else '?'}{query}"
         if authorization is not None:
@@ -101,12 +114,12 @@ class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core impor
         body = body if isinstance(body, Slices) else None
         try:
             # Both aiohttp and the SDK read URL and headers before this returns, so they can be taken back after it.
-            if body is not None:
+            if body is not None and self._min_rate:
                 async with watched(body, self._idle_timeout, self._min_rate):
                     response = await super().send(request, **config)
             else:
                 response = await super().send(request, **config)
-            return cast(AsyncHttpResponse, response), authorization
+            return cast(AsyncHttpResponse, response)
         except FailedAttempt:
             if response is not None:  # it came in the very moment in which it was given up
                 response.internal_response.close()
@@ -119,7 +132,7 @@ class BlobTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core impor
             request.url = unsigned
             request.headers.pop("Authorization", None)
         # aiohttp spells the signed URL in some of its errors, and whatever passes by from here on notes their text: the
-        # SDK's loggers, and the spans of its tracing.
+        # span, and the SDK's loggers.
         raise FailedAttempt(failure)
 
 
@@ -137,15 +150,17 @@ async def watched(body: Slices, idle_timeout: float, min_rate: int) -> AsyncIter
     taken = body.taken
     check: asyncio.TimerHandle
 
-    def look() -> None:
+    # It is handed itself. By its name it would refer to itself, and that cycle would keep the body, a block of 4 MiB,
+    # until the next garbage collection.
+    def look(again: Callable[..., None]) -> None:
         nonlocal taken, check
         if not body.exhausted and body.taken - taken < max(1, min_rate * idle_timeout):
             timeout.reschedule(loop.time())
             return
         taken = body.taken
-        check = loop.call_later(idle_timeout, look)
+        check = loop.call_later(idle_timeout, again, again)
 
-    check = loop.call_later(idle_timeout, look)
+    check = loop.call_later(idle_timeout, look, look)
     try:
         async with timeout:
             yield

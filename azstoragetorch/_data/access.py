@@ -7,7 +7,6 @@ returns. Clients, sessions and tokens do not: each process has its own.
 from __future__ import annotations
 
 import logging
-import pickle
 import time
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -16,11 +15,11 @@ from typing import Any
 from azstoragetorch._azure.blob import AzureBlob
 from azstoragetorch._azure.credentials import Credential
 from azstoragetorch._bridge.fork import generation
+from azstoragetorch._data.pickling import require_credential
 from azstoragetorch._face import checked_options
 from azstoragetorch._values.options import TransferOptions
 from azstoragetorch._values.stats import DatasetStats, in_words
 from azstoragetorch._values.url import BlobUrl
-from azstoragetorch.exceptions import RedactedCause
 
 __all__ = ["Access", "Tally"]
 
@@ -62,7 +61,7 @@ class Access:
         return await AzureBlob.open(url, self.credential, self.options, self.stats)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        _require_picklable(self.credential)
+        require_credential(self.credential)
         return Access, (self.credential, self.options)
 
 
@@ -89,31 +88,3 @@ class Tally:
             seconds, stats = time.monotonic() - self._since, self._stats
             text = "%d samples in %.3f s; the dataset so far: samples %d, %s"
             _logger.debug(text, self.samples, seconds, stats.samples, in_words(stats))
-
-
-def _require_picklable(credential: object) -> None:
-    """Try to pickle ``credential`` alone, for an error that names it and says what to do.
-
-    What fails deep inside it would be reported as "cannot pickle '_thread.RLock' object", without a word on whose it
-    is. A class that cannot even be imported again is left to the pickler: some can copy it by value (cloudpickle), and
-    the others name it.
-
-    :raises TypeError: if it cannot be pickled.
-    """
-    cause = _pickling_failure(credential)
-    if cause is None or _pickling_failure(type(credential)) is not None:
-        return
-    raise TypeError(
-        f"the dataset's credential, a {type(credential).__name__}, cannot be pickled for another process, perhaps "
-        f"because it was used before. Pass credential=None (each process then makes its own DefaultAzureCredential), "
-        f"an AzureSasCredential or AzureNamedKeyCredential, put a SAS into the URL, or start the workers by "
-        f"multiprocessing_context='fork', which pickles nothing"
-    ) from cause
-
-
-def _pickling_failure(value: object) -> RedactedCause | None:
-    try:
-        pickle.dumps(value)
-    except Exception as error:  # whatever its own __reduce__ raises, too
-        return RedactedCause(error)
-    return None

@@ -6,7 +6,7 @@ import threading
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Counter"]
+__all__ = ["Counter", "bar_class"]
 
 
 class Counter:
@@ -19,7 +19,9 @@ class Counter:
 
     def __init__(self, doing: str, *, shown: bool) -> None:
         self._doing = doing
-        self._make = _bar() if shown else None
+        self._make = bar_class() if shown else None
+        if shown and self._make is None:
+            raise ImportError("progress=True needs an extra: pip install 'azstoragetorch[progress]'")
         self._bar: Any = None
 
     def add(self, count: int) -> None:
@@ -39,14 +41,12 @@ class Counter:
             self._bar.close()
 
 
-def _bar() -> Any:
-    missing = False
+def bar_class() -> Any:
+    """Return tqdm's bar, made harmless for worker processes; ``None`` where it is not installed."""
     try:
         from tqdm import tqdm
     except ImportError:
-        missing = True
-    if missing:
-        raise ImportError("progress=True needs an extra: pip install 'azstoragetorch[progress]'")
+        return None
 
     class Bar(tqdm):  # type: ignore[misc]  # it has no types
         monitor_interval = 0  # no thread that refreshes it

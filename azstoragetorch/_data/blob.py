@@ -23,6 +23,7 @@ from azstoragetorch._transfer.file import BlobFile
 from azstoragetorch._transfer.held import HeldCursor
 from azstoragetorch._transfer.memory import Memory
 from azstoragetorch._transfer.whole import fetch_whole
+from azstoragetorch._values.beside import beside
 from azstoragetorch._values.url import BlobUrl
 from azstoragetorch._values.version import BlobVersion
 from azstoragetorch.aio import AsyncBlobIO
@@ -39,13 +40,6 @@ class Blob:
 
     It may be kept, and it pickles, with the content it holds and with the SAS of its URL, so a transform may return it;
     but it must be readable where it goes.
-
-    :param url: the blob.
-    :param access: what it shares with the other blobs of its dataset.
-    :param size: bytes of the listed version.
-    :param etag: ETag of the listed version: no other is read. ``None`` reads whatever the blob holds; ``size`` is then
-        only shown.
-    :param last_modified: when the listed version was written.
     """
 
     __slots__ = ("__weakref__", "_access", "_content", "_etag", "_last_modified", "_location", "_pinned", "_size")
@@ -59,6 +53,13 @@ class Blob:
         etag: str | None = None,
         last_modified: datetime | None = None,
     ) -> None:
+        """
+        :param access: what it shares with the other blobs of its dataset.
+        :param size: bytes of the listed version.
+        :param etag: ETag of the listed version: no other is read. ``None`` reads whatever the blob holds; ``size`` is
+            then only shown.
+        :param last_modified: when the listed version was written.
+        """
         self._location = url
         self._access = access
         self._size = size
@@ -150,8 +151,12 @@ class Blob:
         """Read only ``version`` from now on. For the dataset, which found it and left the rest to the transform."""
         self._size, self._etag, self._pinned = version.size, version.etag, version.etag is not None
 
+    def beside(self, size: int) -> int:
+        """Return the bytes of memory that fetching ``size`` of it takes beside them. For the dataset that fetches."""
+        return beside(self._location.scheme, size, self._access.options)
+
     async def connect(self) -> AzureBlob:
-        """Return the remote end of the blob on the running loop; sends nothing."""
+        """Return the remote end of the blob on the running loop; sends nothing. For the dataset that fetches it."""
         return await self._access.open(self._location)
 
     def _open(self) -> BlobFile:

@@ -12,6 +12,7 @@ from torch.utils.data import IterableDataset
 from azstoragetorch._azure.credentials import Credential
 from azstoragetorch._data.access import Access
 from azstoragetorch._data.loading import Loading, OnError, Transform, checked_loading
+from azstoragetorch._data.pickling import require_functions
 from azstoragetorch._data.schedule import Schedule
 from azstoragetorch._data.source import LazySource, ListingSource, Source, UrlSource
 from azstoragetorch._data.topology import Sharding, in_worker
@@ -72,14 +73,14 @@ class IterableBlobDataset(IterableDataset[T_co]):
         are left out with a warning; directories of accounts with a hierarchical namespace are no samples.
 
         :param container_url: URL of the container, with a SAS or without.
-        :param prefix: take the blobs whose names start with it; not percent-encoded.
+        :param prefix: take the blobs whose names start with it; not percent-encoded. ``None`` takes all.
         :param credential: as of :class:`azstoragetorch.io.BlobIO`.
         :param transform: called with a :class:`Blob`, returns the sample; by default a ``dict`` with ``"url"`` (without
             any query) and ``"data"`` (``bytes``). A coroutine function runs on the event loop, for several blobs at
             once; anything else runs where the samples are wanted.
-        :param prefetch: blobs fetched ahead at most, within ``options.memory_budget`` bytes; 0 fetches each when its
-            transform reads it, which suits transforms that do not read all of it.
-        :param options: how to transfer.
+        :param prefetch: blobs fetched ahead at most, up to 4,096, within half of ``options.memory_budget`` bytes; 0
+            fetches each when its transform reads it, which suits transforms that do not read all of it.
+        :param options: how to transfer; ``None`` for the defaults.
         :param sharding: who shares the blobs: DataLoader workers and ranks (``"auto"``), workers only (``"workers"``),
             nobody (``"none"``: every worker of every rank reads all).
         :param rank: rank of this process, with ``world_size``. Otherwise that of ``torch.distributed``, once it is
@@ -87,7 +88,8 @@ class IterableBlobDataset(IterableDataset[T_co]):
         :param uneven: where the ranks cannot read equally many: some read one more (``"none"``), the last samples are
             left out (``"drop"``), or the first are read again to fill up (``"pad"``).
         :param batch_size: the ``batch_size`` of the ``DataLoader``. The order of the batches is then the same for any
-            number of workers, only the last one is short, and :meth:`resume` can count them.
+            number of workers, only the last one is short, and :meth:`resume` can count them. ``None`` deals single
+            samples to the workers.
         :param shuffle: read each epoch in an order of its own.
         :param seed: chooses the orders; the same on all ranks. At least 0.
         :param on_error: ``"raise"``, a function of the blob and the error that returns a sample in its place, or
@@ -168,11 +170,18 @@ class IterableBlobDataset(IterableDataset[T_co]):
     ) -> IterableBlobDataset[Any]:
         """Make a dataset of the blobs of a listing; sends nothing.
 
+        :param listing: made by :meth:`BlobListing.build <azstoragetorch.listing.BlobListing.build>`, loaded from a file
+            or filtered; the dataset has its order.
+
         Everything else is as in :meth:`from_container_url`.
         """
         loading = _loading(credential, options, transform, prefetch, on_error, uneven)
         plan = Plan.of(sharding, rank, world_size, uneven, batch_size, shuffle, seed)
         return cls(ListingSource(listing, loading.access, allow_modified=allow_modified), loading, plan)
+
+    def __getstate__(self) -> dict[str, Any]:
+        require_functions({"transform": self._loading.transform, "on_error": self._loading.on_error})
+        return self.__dict__
 
     def __repr__(self) -> str:
         return f"<IterableBlobDataset of {self._schedule.source}>"
@@ -188,12 +197,23 @@ class IterableBlobDataset(IterableDataset[T_co]):
         return self._schedule.rank_size()
 
     def __iter__(self) -> Iterator[T_co]:
+        """Begin an epoch and yield the samples of this process in order, fetched ahead; inside a worker, its share.
+
+        :raises BlobModifiedError: if a blob was replaced since it was listed, unless ``allow_modified`` says otherwise.
+        :raises AZStorageTorchError: if a blob could not be read.
+        :raises Exception: what the transform raised, with a note that names the blob. ``on_error`` may prevent all of
+            these.
+        """
         if in_worker() and sys.getswitchinterval() > SWITCH_SECONDS:
             sys.setswitchinterval(SWITCH_SECONDS)
         turn, blobs = self._schedule.begin()
         return self._loading.samples(blobs, turn.advance)
 
     def __aiter__(self) -> AsyncGenerator[T_co]:
+        """Do the same on the running event loop, for ``async for``; no thread is involved.
+
+        :raises: as :meth:`__iter__`.
+        """
         turn, blobs = self._schedule.begin()
         return self._loading.samples_async(blobs, turn.advance)
 
@@ -204,6 +224,8 @@ class IterableBlobDataset(IterableDataset[T_co]):
         name the epoch that goes on.
 
         :param epoch: at least 0; the same on all ranks.
+        :raises TypeError: if it is not an ``int``.
+        :raises ValueError: if it is negative.
         """
         self._schedule.set_epoch(epoch)
 
@@ -232,6 +254,7 @@ class IterableBlobDataset(IterableDataset[T_co]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next iteration go on where :meth:`state_dict` was called.
 
+        :param state: what it returned, of the same worker of the same rank.
         :raises ValueError: if the state belongs to other blobs, to another order, or to one of several workers that
             this process is not.
         """

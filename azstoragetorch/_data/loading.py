@@ -22,8 +22,8 @@ from azstoragetorch._data.access import Access, Tally
 from azstoragetorch._data.blob import Blob
 from azstoragetorch._transfer.memory import Memory
 from azstoragetorch._transfer.prefetch import Deliver, Slot, Window, ahead
-from azstoragetorch._transfer.whole import fetch_head, fetch_known, fetch_rest
-from azstoragetorch._values.options import KiB, MiB
+from azstoragetorch._transfer.whole import Head, fetch_head, fetch_known, fetch_rest
+from azstoragetorch._values.options import KiB
 from azstoragetorch.exceptions import AZStorageTorchError, redact
 
 __all__ = ["Blobs", "Loading", "OnError", "Transform", "checked_loading"]
@@ -33,6 +33,7 @@ _logger = logging.getLogger("azstoragetorch.datasets")
 Transform: TypeAlias = Callable[[Blob], Any]
 """Makes a sample of a blob; a coroutine function runs on the event loop."""
 OnError: TypeAlias = Literal["raise", "skip"] | Callable[[Blob, Exception], Any]
+"""What an error of one sample does: it ends the iteration, leaves the blob out, or gives another sample."""
 Blobs: TypeAlias = Iterable[Blob] | Callable[[], AsyncGenerator[Blob]]
 """What to read: blobs at hand, or a function that finds them on the event loop."""
 
@@ -40,9 +41,6 @@ SKIPPED: Final = object()
 """Stands for a sample that is left out."""
 
 MAX_PREFETCH = 4096
-
-FIRST_HEAD = 1 * MiB
-"""Bytes asked for first of a blob of unknown size, until one was larger: more than most samples."""
 
 
 @dataclass(slots=True)
@@ -58,19 +56,21 @@ class Fetched:
 class SampleJob:
     """One blob to fetch, and to transform if its transform is a coroutine function."""
 
-    __slots__ = ("_blob", "_loading", "buffered", "size")
+    __slots__ = ("_blob", "_loading", "beside", "buffered", "size")
 
     def __init__(self, blob: Blob, loading: Loading) -> None:
         self._blob = blob
         self._loading = loading
-        self.size = 0
+        self.size = self.beside = 0
         self.buffered = False
         if loading.prefetch:
             known = blob.version
             if known is None:
                 self.size, self.buffered = loading.head.size, True
+                self.beside = blob.beside(self.size)
             elif known.size <= loading.access.options.prefetch_max_blob:
                 self.size = known.size
+                self.beside = blob.beside(self.size)
 
     async def run(self, slot: Slot) -> Fetched:
         """Fetch the blob. An error belongs to its sample and does not end the others."""
@@ -108,31 +108,13 @@ class SampleJob:
             lease.free()
             return
         if version.size > lease.size:
-            await slot.grow(version.size)
+            await slot.grow(version.size, blob.beside(version.size - filled))
         content = await fetch_rest(remote, memoryview(lease.buffer)[:filled], version, options)
         if version.size > lease.size:
             lease.free()
         else:
             lease.shrink(version.size)
         blob.hold(content, version)
-
-
-class Head:
-    """How much to ask for first of blobs whose sizes nobody knows: as much as the largest so far took in one request.
-
-    :param most: bytes that it grows to: one range, or the share of each blob in the memory budget.
-    """
-
-    __slots__ = ("_most", "size")
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self.size = min(FIRST_HEAD, most)
-
-    def fit(self, size: int) -> None:
-        """Take note of a blob of ``size`` bytes."""
-        while self.size < min(size, self._most):  # by doubling: buffers are found again by their size
-            self.size = min(2 * self.size, self._most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +145,10 @@ class Loading:
         with contextlib.closing(Stream(partial(self._open, blobs, depth), depth)) as stream:
             yield from stream
 
-    async def fetch_async(self, blobs: Blobs) -> AsyncGenerator[Fetched]:
+    def fetch_async(self, blobs: Blobs) -> AsyncGenerator[Fetched]:
         """Yield the blobs in order, fetched ahead, to a task of the running loop."""
         limit, share = self.access.options.memory_budget, self.share
-        jobs = ahead(self._jobs(blobs), depth=max(1, self.prefetch), memory=Memory.current(), limit=limit, share=share)
-        async with contextlib.aclosing(jobs):
-            async for fetched in jobs:
-                yield fetched
+        return ahead(self._jobs(blobs), depth=max(1, self.prefetch), memory=Memory.current(), limit=limit, share=share)
 
     def finish(self, fetched: Fetched) -> Any:
         """Return the sample, or :data:`SKIPPED`; in the consumer's thread.
@@ -209,6 +188,7 @@ class Loading:
         with Tally(self.access.stats) as tally, contextlib.closing(self.fetch(blobs)) as fetched:
             for item in fetched:
                 sample = self.finish(item)
+                del item  # with what was fetched: a consumer that keeps only what was made of it has no use for that
                 done()
                 if sample is not SKIPPED:
                     tally.samples += 1
@@ -220,6 +200,7 @@ class Loading:
             async with contextlib.aclosing(self.fetch_async(blobs)) as fetched:
                 async for item in fetched:
                     sample = await self.finish_async(item)
+                    del item
                     done()
                     if sample is not SKIPPED:
                         tally.samples += 1

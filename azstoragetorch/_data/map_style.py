@@ -13,6 +13,7 @@ from azstoragetorch._azure.credentials import Credential
 from azstoragetorch._data.access import Access
 from azstoragetorch._data.blob import Blob
 from azstoragetorch._data.loading import Loading, Transform, checked_loading
+from azstoragetorch._data.pickling import require_functions
 from azstoragetorch._data.source import ListingSource, Source, UrlSource
 from azstoragetorch._values.options import TransferOptions
 from azstoragetorch._values.stats import DatasetStats
@@ -55,14 +56,14 @@ class BlobDataset(Dataset[T_co]):
         are left out with a warning; directories of accounts with a hierarchical namespace are no samples.
 
         :param container_url: URL of the container, with a SAS or without.
-        :param prefix: take the blobs whose names start with it; not percent-encoded.
+        :param prefix: take the blobs whose names start with it; not percent-encoded. ``None`` takes all.
         :param credential: as of :class:`azstoragetorch.io.BlobIO`.
         :param transform: called with a :class:`Blob`, returns the sample; by default a ``dict`` with ``"url"`` (without
             any query) and ``"data"`` (``bytes``). A coroutine function runs on the event loop, anything else where
             the samples are wanted.
-        :param prefetch: blobs fetched at once for a batch or an iteration; 0 fetches each when its transform reads it,
-            which suits transforms that do not read all of it.
-        :param options: how to transfer.
+        :param prefetch: blobs fetched at once for a batch or an iteration, at most 4,096; 0 fetches each when its
+            transform reads it, which suits transforms that do not read all of it.
+        :param options: how to transfer; ``None`` for the defaults.
         :param on_error: ``"raise"``, or a function of the blob and the error that returns a sample in its place.
         :param progress: show a progress bar while listing; needs ``tqdm``, ``pip install 'azstoragetorch[progress]'``.
         :param allow_modified: read what the blobs hold when they are read. Otherwise a blob that was replaced since it
@@ -114,44 +115,74 @@ class BlobDataset(Dataset[T_co]):
     ) -> BlobDataset[Any]:
         """Make a dataset of the blobs of a listing; sends nothing.
 
+        :param listing: made by :meth:`BlobListing.build <azstoragetorch.listing.BlobListing.build>`, loaded from a file
+            or filtered; the dataset has its order.
+
         Everything else is as in :meth:`from_container_url`.
         """
         access, loading = _prepare(credential, options, transform, prefetch, on_error)
         return cls(ListingSource(listing, access, allow_modified=allow_modified), loading)
 
+    def __getstate__(self) -> dict[str, Any]:
+        require_functions({"transform": self._loading.transform, "on_error": self._loading.on_error})
+        return self.__dict__
+
     def __repr__(self) -> str:
         return f"<BlobDataset of {len(self)} blobs of {self._source.name}>"
 
     def __len__(self) -> int:
+        """Return how many blobs there are."""
         return len(self._source)
 
     def __getitem__(self, index: SupportsIndex) -> T_co:
         """Read one blob and return its sample.
 
-        :raises IndexError: if there is no such blob; negative indices count from the end.
+        :param index: from 0; negative ones count from the end.
+        :raises IndexError: if there is no such blob.
+        :raises BlobModifiedError: if it was replaced since it was listed, unless ``allow_modified`` says otherwise.
         :raises AZStorageTorchError: if it could not be read.
+        :raises Exception: what the transform raised, with a note that names the blob.
         """
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[SupportsIndex]) -> list[T_co]:
-        """Read several blobs at the same time and return their samples in this order; a ``DataLoader`` calls it."""
+        """Read several blobs at the same time and return their samples in this order; a ``DataLoader`` calls it.
+
+        :param indices: as of :meth:`__getitem__`; an index may come twice.
+        :raises: as :meth:`__getitem__`, for the first sample in this order that fails.
+        """
         return list(self._loading.samples(self._blobs(indices)))
 
     def __iter__(self) -> Iterator[T_co]:
+        """Yield all samples in order, fetched ahead.
+
+        :raises: as :meth:`__getitem__`.
+        """
         return self._loading.samples(self._blobs(range(len(self))))
 
     async def aget(self, index: SupportsIndex) -> T_co:
-        """Read one blob on the running event loop and return its sample; like ``dataset[index]``."""
+        """Read one blob on the running event loop and return its sample: ``dataset[index]`` for coroutines.
+
+        :param index: from 0; negative ones count from the end.
+        :raises: as :meth:`__getitem__`.
+        """
         return (await self.aget_many([index]))[0]
 
     async def aget_many(self, indices: Iterable[SupportsIndex]) -> list[T_co]:
         """Read several blobs at the same time on the running event loop and return their samples in this order.
 
         A transform that is no coroutine function runs in a thread, so that it does not hold up the loop.
+
+        :param indices: from 0, negative ones count from the end; an index may come twice.
+        :raises: as :meth:`__getitem__`, for the first sample in this order that fails.
         """
         return [sample async for sample in self._loading.samples_async(self._blobs(list(indices)))]
 
     def __aiter__(self) -> AsyncGenerator[T_co]:
+        """Yield all samples in order, fetched ahead, on the running event loop; no thread is involved.
+
+        :raises: as :meth:`__getitem__`.
+        """
         return self._loading.samples_async(self._blobs(range(len(self))))
 
     def stats(self) -> DatasetStats:

@@ -14,7 +14,7 @@ from azstoragetorch._data.access import Access
 from azstoragetorch._data.blob import Blob
 from azstoragetorch._values.table import BlobTable, TableChunk
 from azstoragetorch._values.url import BlobUrl, ContainerUrl
-from azstoragetorch._values.version import ListedBlob
+from azstoragetorch._values.version import BlobEntry
 from azstoragetorch.listing import BlobListing
 
 __all__ = ["LazySource", "ListingSource", "Source", "UrlSource"]
@@ -142,7 +142,7 @@ class LazySource:
             _logger.warning("%s: %d archived blobs cannot be read and were left out", self.name, archived)
 
 
-def _blob(container: ContainerUrl, listed: ListedBlob, access: Access, *, allow_modified: bool) -> Blob:
+def _blob(container: ContainerUrl, listed: BlobEntry, access: Access, *, allow_modified: bool) -> Blob:
     url = container.blob(listed.name)
     if allow_modified:
         # Without an ETag the size is for the transform to look at; what is read may have another.

@@ -15,6 +15,8 @@ from azstoragetorch._values.shards import check_int
 __all__ = ["Carried", "Ranks", "Sharding", "Topology", "check_ranks", "find_ranks", "in_worker", "topology"]
 
 Sharding: TypeAlias = Literal["auto", "workers", "none"]
+"""Who shares the blobs of a dataset: DataLoader workers and ranks (``"auto"``), workers only (``"workers"``), or nobody
+(``"none"``: every worker of every rank reads all)."""
 
 
 @dataclass(frozen=True, slots=True)

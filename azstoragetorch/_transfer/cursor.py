@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import operator
+import sys
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, SupportsIndex, TypeAlias, TypeVar
 
@@ -20,7 +21,12 @@ from azstoragetorch._transfer.writer import Block
 from azstoragetorch._values.buffers import fillable_bytes
 from azstoragetorch._values.options import KiB
 
-__all__ = ["ReadCursor", "Steps", "WriteCursor", "byte_view"]
+if sys.version_info >= (3, 12):
+    from collections.abc import Buffer
+else:
+    Buffer: TypeAlias = Any  # for type checkers, NumPy's arrays are buffers from 3.12 on, too
+
+__all__ = ["Buffer", "ReadCursor", "Steps", "WriteCursor", "byte_view"]
 
 _T = TypeVar("_T")
 Step: TypeAlias = tuple[Callable[..., Coroutine[Any, Any, Any]], tuple[Any, ...]]
@@ -30,7 +36,7 @@ PEEK = 8 * KiB
 """Bytes that ``peek`` shows at most when it is not asked for more; what Python's buffered files hold."""
 
 
-def byte_view(data: Any, *, writable: bool = False) -> memoryview:
+def byte_view(data: Buffer, *, writable: bool = False) -> memoryview:
     """Return the memory of ``data`` as single bytes.
 
     :raises TypeError: if ``data`` has no buffer, or a read-only one where it is to be written.

@@ -25,6 +25,7 @@ _T = TypeVar("_T")
 _logger = logging.getLogger("azstoragetorch.io")
 
 Mode: TypeAlias = Literal["rb", "wb", "xb"]
+"""``"rb"`` to read, ``"wb"`` to create or replace, ``"xb"`` to create only."""
 
 
 class BlobFile:

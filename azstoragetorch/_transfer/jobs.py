@@ -35,6 +35,10 @@ class Job(Protocol[T_co]):
         """Bytes of memory to account for before it starts."""
 
     @property
+    def beside(self) -> int:
+        """Bytes more that its transfers take until they have ended, see `azstoragetorch._transfer.memory`."""
+
+    @property
     def buffered(self) -> bool:
         """Whether it wants a buffer of that size; otherwise it allocates the memory itself."""
 
@@ -45,7 +49,7 @@ class Job(Protocol[T_co]):
 class Grants(Protocol):
     """The window, as a slot sees it."""
 
-    async def admit_more(self, number: int, size: int) -> Lease:
+    async def admit_more(self, number: int, size: int, beside: int) -> Lease:
         """See ``Window.admit_more``."""
 
 
@@ -65,12 +69,15 @@ class Slot:
         """The memory that was leased before the job started."""
         return self.leases[0]
 
-    async def grow(self, size: int) -> None:
-        """Lease ``size`` bytes more, without a buffer, for a job that turned out larger."""
+    async def grow(self, size: int, beside: int = 0) -> None:
+        """Lease ``size`` bytes more, without a buffer, for a job that turned out larger.
+
+        :param beside: as of :class:`Job`, for what is transferred from now on.
+        """
         # Idle while it waits: the head is granted more than the limit only when no buffer is active, and it may be
         # this job, or one like it, that holds what the head waits for.
         self.settle()
-        self.leases.append(await self._window.admit_more(self._number, size))
+        self.leases.append(await self._window.admit_more(self._number, size, beside))
 
     def settle(self) -> None:
         """Say that no request uses the memory any more: others may then be granted more than the limit."""

@@ -6,15 +6,16 @@ The pages come by several ranges of names at a time where the service can begin 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 from azstoragetorch._transfer.name_ranges import NameRange, RangedListing, count_before
 from azstoragetorch._transfer.remote import RemoteContainer
+from azstoragetorch._transfer.threads import in_thread
 from azstoragetorch._values.chunk import TableChunk
 
 __all__ = ["Collected", "collect"]
@@ -38,12 +39,14 @@ async def collect(
     container: RemoteContainer,
     prefix: str | None,
     *,
+    deadline: float,
     ranges: int = 8,
     page_size: int = 5000,
     listed: Callable[[int], object] = lambda count: None,
 ) -> Collected:
     """List all blobs whose names start with ``prefix``.
 
+    :param deadline: seconds that what was listed waits for a thread in which to be sorted.
     :param ranges: requests at a time at most.
     :param listed: called after each page with the number of blobs it brought. Those of ranges that had to be thrown
         away count twice.
@@ -53,8 +56,8 @@ async def collect(
     async with aclosing(container.pages(prefix, page_size=page_size)) as pages:
         listing = RangedListing(container, prefix or "", page_size, ranges, listed, NameRange("", pages))
         await listing.run()
-    # A thread: to sort what came out of order, or to cut pages, takes longer than the loop may wait.
-    found = await asyncio.get_running_loop().run_in_executor(None, _joined, listing.ranges)
+    # To sort what came out of order, or to cut pages, takes longer than the loop may wait.
+    found = await in_thread(partial(_joined, listing.ranges), doing=f"listing {container.name}", deadline=deadline)
     if _logger.isEnabledFor(logging.DEBUG):
         blobs, ranges = sum(map(len, found.chunks)), len(listing.ranges)
         seconds = time.monotonic() - since

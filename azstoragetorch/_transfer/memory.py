@@ -11,12 +11,16 @@ of their request. Idle ones may stay as long as a file stays open, so nobody may
 what holders can spare, and where only idle leases are left it grants more than the limit. An item larger than the
 whole limit is granted the same way, alone.
 
+What a transfer takes *beside* its buffer (its connection has buffers of its own, which nobody here allocates) is leased
+with it, and given back when it settles.
+
 *Warning*: asyncio only. Every method runs on the loop that owns the account.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import weakref
 from collections import deque
 from typing import Protocol
@@ -28,9 +32,9 @@ __all__ = ["Lease", "Memory", "SparesMemory"]
 _KEEP = 160 * 1024 * 1024
 """Bytes of freed buffers kept for reuse while transfers run: the 16 ranges of a window and some more."""
 
-_LINGER = 5.0
-"""Seconds after leases came down to none until kept buffers are freed: longer than the pause between two checkpoint
-shards, short enough that an idle process holds nothing."""
+LINGER = 5.0
+"""Seconds after a buffer was given back, and no other since, until those that are kept are freed: longer than the pause
+between two checkpoint shards, short enough that an idle process holds nothing, whatever files it has open."""
 
 
 class SparesMemory(Protocol):
@@ -43,11 +47,13 @@ class SparesMemory(Protocol):
 class Lease:
     """A buffer of the account; it belongs to the holder until :meth:`free`."""
 
-    __slots__ = ("_active", "_memory", "buffer", "size")
+    __slots__ = ("_active", "_beside", "_memory", "buffer", "size")
 
-    def __init__(self, memory: Memory, size: int, buffer: bytearray) -> None:
+    def __init__(self, memory: Memory, size: int, buffer: bytearray, beside: int) -> None:
         self.size = size
         self.buffer = buffer
+        self._beside = beside
+        memory.beside += beside
         self._memory: Memory | None = memory
         self._active = True
 
@@ -55,10 +61,11 @@ class Lease:
         """Say that no request uses the buffer any more, while its holder keeps it."""
         if self._active and self._memory is not None:
             self._active = False
-            self._memory._settled(self.size)
+            beside, self._beside = self._beside, 0
+            self._memory._settled(self.size, beside)
 
     def resume(self) -> None:
-        """Say that a request uses the buffer again."""
+        """Say that a request uses the buffer again; what it takes beside it is another lease."""
         if not self._active and self._memory is not None:
             self._active = True
             self._memory._resumed(self.size)
@@ -79,23 +86,41 @@ class Lease:
         memory, self._memory = self._memory, None
         if memory is not None:
             buffer, self.buffer = self.buffer, bytearray()
-            memory._freed(self.size, buffer if reuse else None, active=self._active)
+            memory.beside -= self._beside
+            memory._freed(self.size + self._beside, buffer if reuse else None, active=self._active)
 
 
 class Memory:
-    """The account. :meth:`current` returns the one of the running loop."""
+    """The account. :meth:`current` returns the one of the running loop.
 
-    def __init__(self) -> None:
+    :param linger: seconds for which a freed buffer is kept for reuse.
+    """
+
+    def __init__(self, linger: float = LINGER) -> None:
         self.used = 0
         """Bytes leased now."""
+        self.beside = 0
+        """Those of them that transfers take beside their buffers."""
         self.peak = 0
         """Most bytes that were leased at any time."""
         self._active = 0
         self._pool = BufferPool(_KEEP)
         self._waiters: deque[tuple[int, int, asyncio.Future[None]]] = deque()
         self._holders: weakref.WeakSet[SparesMemory] = weakref.WeakSet()
+        self._linger = linger
         self._trimming = False
+        self._given = 0.0
+        """When a buffer was given back last, by the clock of the loop."""
         self._waking = False
+
+    @property
+    def kept(self) -> int:
+        """Bytes of buffers that nobody leases and that are kept for reuse."""
+        return self._pool.kept
+
+    def forget_kept(self) -> None:
+        """Free what is kept for reuse; also for a forked child, whose parent's account this is."""
+        self._pool.clear()
 
     @classmethod
     def current(cls) -> Memory:
@@ -110,23 +135,28 @@ class Memory:
         """Ask ``holder`` to spare memory when it runs short; it is forgotten when it is collected."""
         self._holders.add(holder)
 
-    def try_take(self, size: int, limit: int) -> Lease | None:
-        """Lease ``size`` bytes if that fits ``limit`` and nobody waits, else return ``None``."""
-        return self._lease(size, limit) if self._try_enter(size, limit) else None
+    def try_take(self, size: int, limit: int, beside: int = 0) -> Lease | None:
+        """Lease ``size`` bytes, and ``beside`` more until they settle, if that fits ``limit`` and nobody waits.
 
-    def try_reserve(self, size: int, limit: int) -> Lease | None:
+        :return: ``None`` if it does not.
+        """
+        return self._lease(size, limit, beside) if self._try_enter(size + beside, limit) else None
+
+    def try_reserve(self, size: int, limit: int, beside: int = 0) -> Lease | None:
         """Like :meth:`try_take` for ``size`` bytes that somebody else allocates: the lease has no buffer."""
-        return Lease(self, size, bytearray()) if self._try_enter(size, limit) else None
+        return self._reserved(size, limit, beside) if self._try_enter(size + beside, limit) else None
 
-    async def reserve(self, size: int, limit: int) -> Lease:
+    async def reserve(self, size: int, limit: int, beside: int = 0) -> Lease:
         """Like :meth:`take` for ``size`` bytes that somebody else allocates: the lease has no buffer."""
-        await self._admit(size, limit)
-        return Lease(self, size, bytearray())
+        await self._admit(size + beside, limit)
+        return self._reserved(size, limit, beside)
 
-    async def take(self, size: int, limit: int) -> Lease:
-        """Lease ``size`` bytes, waiting for transfers to end while more than ``limit`` would be in use."""
-        await self._admit(size, limit)
-        return self._lease(size, limit)
+    async def take(self, size: int, limit: int, beside: int = 0) -> Lease:
+        """Lease ``size`` bytes, and ``beside`` more until they settle, waiting for transfers to end while more than
+        ``limit`` would be in use.
+        """
+        await self._admit(size + beside, limit)
+        return self._lease(size, limit, beside)
 
     async def _admit(self, size: int, limit: int) -> None:
         """Wait until ``size`` bytes may be leased, and enter them as active."""
@@ -158,14 +188,17 @@ class Memory:
         self._account(size)
         self._active += size
 
-    def _lease(self, size: int, limit: int) -> Lease:
+    def _lease(self, size: int, limit: int, beside: int) -> Lease:
         try:
-            buffer = self._pool.take(size)
+            buffer = self._pool.take(size, keep=limit - self.used)  # what is kept for reuse counts as well
         except MemoryError:
-            self._freed(size, None, active=True)  # or everybody else would wait for it for ever
+            self._freed(size + beside, None, active=True)  # or everybody else would wait for it for ever
             raise
-        self._pool.shrink(limit - self.used)  # what is kept for reuse counts as well
-        return Lease(self, size, buffer)
+        return Lease(self, size, buffer, beside)
+
+    def _reserved(self, size: int, limit: int, beside: int) -> Lease:
+        self._pool.shrink(limit - self.used)
+        return Lease(self, size, bytearray(), beside)
 
     def _admits(self, size: int, limit: int) -> bool:
         if self.used + size <= limit:
@@ -179,18 +212,30 @@ class Memory:
     def _account(self, size: int) -> None:
         self.used += size
         self.peak = max(self.peak, self.used)
-        if self.used == 0 and not self._trimming:
+
+    def _keep(self, buffer: bytearray) -> None:
+        self._pool.give(buffer)
+        loop = asyncio.get_running_loop()
+        self._given = loop.time()
+        if not self._trimming:
             # The handle is not kept: it refers to the loop, the weak key that this account has to end with.
             self._trimming = True
-            asyncio.get_running_loop().call_later(_LINGER, self._trim_pool)
+            loop.call_later(self._linger, self._trim)
 
-    def _trim_pool(self) -> None:
+    def _trim(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = self._given + self._linger
+        if loop.time() < due:
+            loop.call_at(due, self._trim)
+            return
         self._trimming = False
-        if self.used == 0:
-            self._pool.clear()
+        self._pool.clear()
 
-    def _settled(self, size: int) -> None:
-        self._active -= size
+    def _settled(self, size: int, beside: int) -> None:
+        self._active -= size + beside
+        if beside:
+            self.beside -= beside
+            self._account(-beside)
         self._wake()
 
     def _resumed(self, size: int) -> None:
@@ -201,7 +246,7 @@ class Memory:
             self._active -= size
         self._account(-size)
         if buffer:
-            self._pool.give(buffer)
+            self._keep(buffer)
         self._wake()
 
     def _wake(self) -> None:
@@ -223,3 +268,14 @@ class Memory:
 
 
 _accounts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Memory] = weakref.WeakKeyDictionary()
+
+
+def _forget_inherited() -> None:
+    # Their loops never run here, so nothing else would ever free them: a worker that is forked soon after a checkpoint
+    # was loaded would keep 128 MiB of its parent's buffers as long as it lives, when the parent has long freed them.
+    for memory in list(_accounts.values()):
+        memory.forget_kept()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_inherited)

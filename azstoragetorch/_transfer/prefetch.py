@@ -43,6 +43,7 @@ class Window(Generic[T]):
     :param memory: the account of the running loop.
     :param limit: bytes of it that may be used.
     :param share: bytes of it that jobs behind the head may use, at first fewer, see `ramp`; ``limit`` if ``None``.
+        Half as much again for what they take beside them.
     """
 
     def __init__(
@@ -104,17 +105,18 @@ class Window(Generic[T]):
         self.abandon()
         await asyncio.wait([self._filler, *(slot.task for slot in self._running)])
 
-    async def admit(self, number: int, size: int, *, buffered: bool) -> Lease:
+    async def admit(self, number: int, job: Job[T]) -> Lease:
         """Lease memory for job ``number``: at once, or when there is room, or when it has become the head."""
-        memory, limit, share = self._memory, self._limit, self._share
+        memory, limit = self._memory, self._limit
+        size, beside, buffered = job.size, job.beside, job.buffered
         while number > self._taken:
             # Not while others need more: what they have to give back would go to jobs that will need more as well.
             if not self._growing and self._allows(size):
-                lease = memory.try_take(size, share) if buffered else memory.try_reserve(size, share)
+                lease = (memory.try_take if buffered else memory.try_reserve)(size, self._room_ahead(beside), beside)
                 if lease is not None:
                     return lease
             await self._room()
-        return await (memory.take(size, limit) if buffered else memory.reserve(size, limit))
+        return await (memory.take if buffered else memory.reserve)(size, limit, beside)
 
     def _allows(self, size: int) -> bool:
         ramp = self._ramp
@@ -122,6 +124,13 @@ class Window(Generic[T]):
             return True
         held = sum(lease.size for slot in (*self._delivered, *self._running) for lease in slot.leases)
         return held + size <= ramp.allowance
+
+    def _room_ahead(self, beside: int) -> int:
+        """Return the bytes that may be used by now: the share, and half as much for what transfers take beside it.
+
+        A consumer that pauses keeps its share only: transfers end.
+        """
+        return min(self._limit, self._share + min(self._memory.beside + beside, self._share // 2))
 
     async def _room(self) -> None:
         """Wait until there may be room, or reason to make more of it."""
@@ -138,17 +147,17 @@ class Window(Generic[T]):
         ramp.look(wanted=not self._delivered)
         _wake(self._starved)
 
-    async def admit_more(self, number: int, size: int) -> Lease:
+    async def admit_more(self, number: int, size: int, beside: int) -> Lease:
         """Lease ``size`` bytes more, without a buffer, for job ``number``, before any other job begins."""
         self._growing += 1
         try:
             while number > self._taken:
-                if (lease := self._memory.try_reserve(size, self._share)) is not None:
+                if (lease := self._memory.try_reserve(size, self._room_ahead(beside), beside)) is not None:
                     return lease
                 await _woken(self._starved)
         finally:
             self._growing -= 1
-        return await self._memory.reserve(size, self._limit)
+        return await self._memory.reserve(size, self._limit, beside)
 
     async def _fill(self) -> None:
         if isinstance(self._jobs, AsyncGenerator):
@@ -164,7 +173,7 @@ class Window(Generic[T]):
             await _woken(self._full)
         number = self._taken + len(self._delivered) + len(self._running)
         # No job starts between this and the next but this one: the filler is alone.
-        slot = Slot(self, number, await self.admit(number, job.size, buffered=job.buffered))
+        slot = Slot(self, number, await self.admit(number, job))
         self._running.append(slot)
         slot.task = asyncio.create_task(self._run(job, slot))
         slot.task.add_done_callback(self._flush)
@@ -263,6 +272,8 @@ async def ahead(
             window.release(1)
             if outcome.error is not None:
                 raise outcome.error
-            yield outcome.value  # type: ignore[misc]  # a value may be None
+            # In a list, out of which it goes with the yield: this frame must not keep what its consumer lets go.
+            value, outcome = [outcome.value], None
+            yield value.pop()  # type: ignore[misc]  # a value may be None
     finally:
         await window.aclose()

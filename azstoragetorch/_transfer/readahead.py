@@ -223,7 +223,8 @@ class Readahead:
             if segment is not None:
                 return segment
             start, stop, pinned = self._plan(offset, want, run)
-            lease = await self._memory.take(self._buffer_size(stop - start), self._limit)
+            size = self._buffer_size(stop - start)
+            lease = await self._memory.take(size, self._limit, self.reader.blob.beside(size))
             if self._plan(offset, want, run) == (start, stop, pinned) and not self._closed:
                 return self._start(start, stop, lease, pinned)
             lease.free()  # what is fetched changed while we waited for memory
@@ -264,7 +265,8 @@ class Readahead:
                 continue
             stop = min(version.size, offset - offset % self._range_size + self._range_size)
             stop = min([stop, *(s.start for s in self._segments if s.start > offset)])
-            lease = self._memory.try_take(self._buffer_size(stop - offset), self._limit)
+            size = self._buffer_size(stop - offset)
+            lease = self._memory.try_take(size, self._limit, self.reader.blob.beside(size))
             if lease is None:
                 return
             self._start(offset, stop, lease, pinned=False)

@@ -26,6 +26,9 @@ class RemoteBlob(Protocol):
     def stats(self) -> TransferStats:
         """Counters of this blob's requests."""
 
+    def beside(self, size: int) -> int:
+        """Return the bytes of memory that the transfer of ``size`` bytes takes beside their buffer."""
+
     async def read_into(
         self,
         view: memoryview,

@@ -14,11 +14,29 @@ from azstoragetorch._values.options import MiB, TransferOptions
 from azstoragetorch._values.version import BlobVersion
 from azstoragetorch.exceptions import BlobIntegrityError
 
-__all__ = ["HEAD", "fetch_head", "fetch_known", "fetch_rest", "fetch_whole"]
+__all__ = ["HEAD", "Head", "fetch_head", "fetch_known", "fetch_rest", "fetch_whole"]
 
 HEAD = 1 * MiB
 """Bytes asked for of a blob of unknown size when it is read alone: more than most samples, and a quarter of what a
 connection carries during a round trip."""
+
+
+class Head:
+    """How much to ask for first of many blobs whose sizes nobody knows: `HEAD`, until one of them was larger.
+
+    :param most: bytes that it grows to: one range, or the share of each blob in the memory budget.
+    """
+
+    __slots__ = ("_most", "size")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.size: int = min(HEAD, most)
+
+    def fit(self, size: int) -> None:
+        """Take note of a blob of ``size`` bytes."""
+        while self.size < min(size, self._most):  # by doubling: buffers are found again by their size
+            self.size = min(2 * self.size, self._most)
 
 
 async def fetch_known(blob: RemoteBlob, version: BlobVersion, options: TransferOptions) -> bytes:
@@ -77,7 +95,8 @@ async def fetch_whole(
     if size is not None and etag is not None:
         version = BlobVersion(size, etag)
         return await fetch_known(blob, version, options), version
-    lease = await memory.take(min(HEAD, options.largest_range), options.memory_budget)
+    head = min(HEAD, options.largest_range)
+    lease = await memory.take(head, options.memory_budget, blob.beside(head))
     try:
         filled, version = await fetch_head(blob, memoryview(lease.buffer), options, etag)
         lease.settle()

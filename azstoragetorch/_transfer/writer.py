@@ -42,13 +42,15 @@ SMALL = 64 * KiB
 class Block:
     """Memory that a file fills with what is written; at most ``size`` bytes."""
 
-    __slots__ = ("buffer", "filled", "lease", "size")
+    __slots__ = ("buffer", "connection", "filled", "lease", "size")
 
     def __init__(self, size: int, lease: Lease | None = None) -> None:
         # Without a lease it starts small and grows: making a bytearray clears it, 1.7 ms for 4 MiB, and a blob of 100
         # bytes should not pay for that.
         self.buffer = lease.buffer if lease is not None else bytearray(min(size, SMALL))
         self.lease = lease
+        self.connection: Lease | None = None
+        """What its request takes beside it."""
         self.size = size
         self.filled = 0
 
@@ -68,6 +70,8 @@ class Block:
 
     def free(self, *, reuse: bool = True) -> None:
         """Give the memory back."""
+        if self.connection is not None:
+            self.connection.free()
         if self.lease is not None:
             self.lease.free(reuse=reuse)
 
@@ -131,13 +135,25 @@ class BlockWriter:
             self._fail(AZStorageTorchError(f"a blob has at most {MAX_BLOCKS} blocks"))
             self.check()
         await self._slots.acquire()
-        if self._cause is not None:
-            self._slots.release()
+        limit, beside = self._options.memory_budget, self.blob.beside(block.filled)
+        try:
+            if block.lease is None:
+                # The first one: filling it took no hop to here, so only now can it be put on the account.
+                block.lease = await self._memory.reserve(len(block.buffer), limit)
+                block.lease.settle()  # until it is sent: what follows waits for leases that are active
+            if beside:
+                block.connection = await self._memory.reserve(0, limit, beside)
             self.check()
+        except BaseException:
+            self._slots.release()
+            if block.connection is not None:
+                block.connection.free()
+            if block is not self._filling:  # else `abort` frees it
+                block.free()
+            raise
         number = len(self._ids)
         self._ids.append(f"{self._prefix}{number:06d}")
-        if block.lease is not None:
-            block.lease.resume()
+        block.lease.resume()
         if self._filling is block:
             self._filling = None
         task = asyncio.create_task(self._stage(number, block))
@@ -166,7 +182,8 @@ class BlockWriter:
         try:
             if not self._ids and not self._create_only:
                 # The first block, which no lease covers, and the copy that the SDK insists on.
-                held = await self._memory.reserve(2 * last.filled, self._options.memory_budget)
+                beside = self.blob.beside(last.filled)
+                held = await self._memory.reserve(2 * last.filled, self._options.memory_budget, beside)
                 try:
                     check()
                     await self.blob.put(memoryview(last.buffer)[: last.filled])

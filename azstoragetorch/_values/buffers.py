@@ -61,13 +61,23 @@ class BufferPool:
         self._kept = 0
         self._free: dict[int, list[bytearray]] = {}
 
-    def take(self, size: int) -> bytearray:
-        """Return a buffer of exactly ``size`` bytes with arbitrary content."""
+    @property
+    def kept(self) -> int:
+        """Bytes of all buffers that are kept."""
+        return self._kept
+
+    def take(self, size: int, keep: int | None = None) -> bytearray:
+        """Return a buffer of exactly ``size`` bytes with arbitrary content.
+
+        :param keep: bytes that may be kept beside it, before a new one is made.
+        """
         free = self._free.get(size)
-        if free:
+        kept = free.pop() if free else None
+        if kept is not None:
             self._kept -= size
-            return free.pop()
-        return bytearray(size)
+        if keep is not None:
+            self.shrink(keep)
+        return bytearray(size) if kept is None else kept
 
     def give(self, buffer: bytearray) -> None:
         """Take ``buffer`` back for reuse, or let it go when enough is kept."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from azstoragetorch._values.version import ListedBlob
+from azstoragetorch._values.version import BlobEntry
 
 __all__ = ["FIRST_TEXT", "UNKNOWN", "ListPage", "TableChunk", "etag_of", "size_of", "time_of"]
 
@@ -98,16 +98,16 @@ class TableChunk:
     def __len__(self) -> int:
         return len(self._ends)
 
-    def __getitem__(self, i: int) -> ListedBlob:
+    def __getitem__(self, i: int) -> BlobEntry:
         if i < 0:
             i += len(self)
         if not 0 <= i < len(self):
             raise IndexError(f"index out of range of {len(self)} blobs")
         number = self._etags[i]
         etag = self._texts[number - FIRST_TEXT].decode() if number >= FIRST_TEXT else etag_of(number)
-        return ListedBlob(self.name(i), size_of(self._sizes[i]), etag, time_of(self._modified[i]))
+        return BlobEntry(self.name(i), size_of(self._sizes[i]), etag, time_of(self._modified[i]))
 
-    def __iter__(self) -> Iterator[ListedBlob]:
+    def __iter__(self) -> Iterator[BlobEntry]:
         return map(self.__getitem__, range(len(self)))
 
 

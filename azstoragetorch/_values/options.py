@@ -25,75 +25,73 @@ MAX_VERIFIED = 4 * MiB
 https://learn.microsoft.com/rest/api/storageservices/get-blob#request-headers"""
 
 Checksum: TypeAlias = Literal["auto", "md5", "crc64", "none"]
+"""What is sent with a block for the service to verify; see :class:`TransferOptions`."""
+
 Verify: TypeAlias = Literal["none", "range"]
+"""What of a read is compared with a checksum of the service; see :class:`TransferOptions`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransferOptions:
     """How blobs are read and written; every value has a default that suits a training job.
 
-    Sizes are bytes, times are seconds.
+    Sizes are bytes, times are seconds. An instance cannot be changed; it compares by value, and it pickles.
 
+    :param range_size: bytes asked for by one GET of a large read, 64 KiB to 1 GiB. Default 8 MiB: small enough that 16
+        of them fit the budget and spread over 16 connections, large enough that a request's fixed cost (0.3 ms of CPU)
+        is lost in its transfer.
+    :param block_size: bytes in one block of an upload, 1 to 4,000 MiB. Default 4 MiB: smaller than a range, because a
+        save ends with a wait for its last blocks; 32 of 4 MiB in flight need the memory of 16 of 8 MiB and are faster
+        (docs/performance.md). Doubled every 2,500 blocks, so that no blob needs more than the 50,000 blocks the service
+        allows. Content that fits one block is uploaded by a single Put Blob.
+    :param in_flight: requests of one file at the same time, 1 to 256. Default 32: one connection to the service carries
+        about 60 MB/s, so 32 fill a link of 16 Gb/s. Reading ahead has a bound of its own, ``readahead``; samples of a
+        dataset are bounded by its ``prefetch``.
+    :param readahead: ranges of ``range_size`` fetched ahead of a sequential reader at most, 0 to 1,024. Default 16:
+        128 MiB, which fit the budget and cover a delay of 60 ms on a link of 16 Gb/s. With 0 nothing is fetched before
+        it is asked for, though a small read still brings 256 KiB.
+    :param memory_budget: bytes of buffers that one event loop (so one process, for everything sync) may hold for
+        transfers, 1 MiB at least. Default 192 MiB: what one sequential reader has ahead, 128 MiB, and half as much for
+        all else. Multiply by DataLoader workers and by ranks for the memory of a machine.
+    :param prefetch_max_blob: bytes of the largest blob that a dataset fetches before its sample is asked for. Default
+        64 MiB: three of this size fill the memory budget. Larger ones are opened when the transform reads them, with
+        the read-ahead of a file.
+    :param connect_timeout: seconds to open a connection, at most 86,400. Default 10 s: a reachable service answers in
+        milliseconds, and a lost SYN is repeated after 1, 3 and 7 s.
+    :param idle_timeout: seconds without one received byte, before the first or between two, at most 86,400. Default
+        30 s: the service answers within its own time-out of 30 s or fails.
+    :param deadline: seconds that one range, one block or one commit may take with all its retries, at most 86,400.
+        Default 120 s: four times the longest silence, so that a request that hangs is followed by others.
+    :param min_rate: bytes per second below which a transfer that has run for ``idle_timeout`` seconds counts as stalled
+        and is asked for again; 0 turns the watchdog off. Default 4 KiB: slower than any link that could carry a
+        checkpoint. What is sent is counted in pieces of 256 KiB, one of which must go in that time.
+    :param checksum: sent with every block and verified by the service: ``"md5"``, ``"crc64"`` (needs
+        ``azure-storage-extensions``; the list of blocks has MD5), ``"none"`` or ``"auto"``. Default ``"auto"``: MD5
+        over plain http and none over https, where TLS already authenticates every byte. Of an upload over http,
+        MD5 triples the CPU time and CRC64 nearly doubles it (docs/performance.md).
+    :param verify: whether what is read is compared with a checksum that the service computes of it: ``"none"``, or
+        ``"range"`` for every range, before it counts as received: CRC64 where its extra is installed and the service
+        knows it, else MD5. Ranges are then at most 4 MiB, the most that it computes one of. Default ``"none"``: over
+        https TLS detects whatever happens on the way, and it costs as much CPU time as ``checksum`` does.
+    :param ca_file: PEM file with the certificate authorities to trust. Default ``None``: that of ``SSL_CERT_FILE``,
+        else of ``REQUESTS_CA_BUNDLE``, else the system's.
     :raises TypeError: if a value is of the wrong type.
     :raises ValueError: if a value is out of its bounds; the message names the option.
     """
 
     range_size: int = 8 * MiB
-    """Bytes asked for by one GET of a large read, 64 KiB at least. Small enough that 16 of them fit the budget and
-    spread over 16 connections, large enough that a request's fixed cost (0.3 ms of CPU) is lost in its transfer."""
-
     block_size: int = 4 * MiB
-    """Bytes in one block of an upload, at most 4,000 MiB. Smaller than a range, because a save ends with a wait for its
-    last blocks: 32 of 4 MiB in flight need the memory of 16 of 8 MiB and are faster (docs/performance.md). Doubled
-    every 2,500 blocks, so that no blob needs more than the 50,000 blocks the service allows. Content that fits one
-    block is uploaded by a single Put Blob."""
-
     in_flight: int = 32
-    """Requests of one file at the same time. One connection to the service carries about 60 MB/s, so 32 fill a link of
-    16 Gb/s. Reading ahead has a bound of its own, ``readahead``."""
-
     readahead: int = 16
-    """Ranges of ``range_size`` fetched ahead of a sequential reader at most; with 0 nothing is fetched before it is
-    asked for, though a small read still brings 256 KiB."""
-
     memory_budget: int = 192 * MiB
-    """Bytes of buffers that one event loop (so one process, for everything sync) may hold for transfers. Multiply by
-    DataLoader workers and by ranks for the memory of a machine."""
-
     prefetch_max_blob: int = 64 * MiB
-    """Bytes of the largest blob that a dataset fetches before its sample is asked for. Larger ones are opened when the
-    transform reads them, with the read-ahead of a file: three of this size fill the memory budget."""
-
     connect_timeout: float = 10
-    """Seconds to open a connection. A reachable service answers in milliseconds; a lost SYN is repeated after 1, 3
-    and 7 s."""
-
     idle_timeout: float = 30
-    """Seconds without one received byte, before the first or between two. The service answers within its own 30 s
-    timeout or fails."""
-
     deadline: float = 120
-    """Seconds one range, one block or one commit may take with all its retries."""
-
     min_rate: int = 4 * KiB
-    """Bytes per second below which a transfer that has run for ``idle_timeout`` seconds counts as stalled and is asked
-    for again; 0 turns the watchdog off. Slower than any link that could carry a checkpoint."""
-
     checksum: Checksum = "auto"
-    """Checksum sent with every block and verified by the service: ``"md5"``, ``"crc64"`` (needs
-    ``azure-storage-extensions``; the list of blocks has MD5), ``"none"``, or ``"auto"``: MD5 over plain http, none over
-    https, where TLS already authenticates every byte. MD5 nearly triples the CPU time of an upload, CRC64 adds two
-    thirds of it (docs/performance.md)."""
-
     verify: Verify = "none"
-    """Whether what is read is compared with a checksum that the service computes of it: ``"none"``, or ``"range"``, for
-    every range, before it counts as received: CRC64 where its extra is installed and the service knows it, else MD5.
-    Ranges are at most 4 MiB then, the most it computes one of. Over https TLS detects whatever happens on the way. CPU
-    time as for ``checksum``."""
-
     ca_file: str | os.PathLike[str] | None = None
-    """PEM file with the certificate authorities to trust; ``None`` reads ``SSL_CERT_FILE``, then
-    ``REQUESTS_CA_BUNDLE``, then the system's."""
 
     def __post_init__(self) -> None:
         for name, low, high in (

@@ -33,35 +33,39 @@ class TransferStats:
 
     All but ``in_flight`` only grow. They are updated on the event loop and cost 0.2 us a request (docs/performance.md,
     O1); a reader in another thread sees each of them at a recent value.
+
+    :ivar requests: requests made of the service, repeated ones included. What the HTTP client repeats by itself, once
+        on a connection that was reset and once after a 401, counts as one.
+    :ivar bytes: bytes of blob content received, or sent and accepted, without headers; bytes received again count
+        again.
+    :ivar retries: requests sent again after a failure.
+    :ivar throttled: answers 503 and 429: the service was asked for more than it admits, or was not well.
+    :ivar waited: seconds that requests spent between two attempts, and waiting for their turn while the account is
+        throttled. A sum over requests: 32 that wait for a second together have waited 32 seconds.
+    :ivar in_flight: requests under way now.
     """
 
     requests: int = 0
-    """Requests made of the service, repeated ones included. What the HTTP client repeats by itself, once on a
-    connection that was reset and once after a 401, counts as one."""
     bytes: int = 0
-    """Bytes of blob content received, or sent and accepted, without headers; bytes received again count again."""
     retries: int = 0
-    """Requests sent again after a failure."""
     throttled: int = 0
-    """Answers 503 and 429: the service was asked for more than it admits, or was not well."""
     waited: float = 0.0
-    """Seconds that requests spent between two attempts, and waiting for their turn while the account is throttled. A
-    sum over requests: 32 that wait for a second together have waited 32 seconds."""
     in_flight: int = 0
-    """Requests under way now."""
 
 
 @dataclass(slots=True)
 class DatasetStats(TransferStats):
     """What one dataset has read in this process. DataLoader workers, forked or spawned, count from zero.
 
-    What is counted of requests is what was asked for, for samples that nobody took, too.
+    What is counted of requests is what was asked for, for samples that nobody took, too. All of
+    :class:`TransferStats`, and:
+
+    :ivar samples: samples handed out.
+    :ivar skipped: blobs left out because of an error, with ``on_error="skip"``.
     """
 
     samples: int = 0
-    """Samples handed out."""
     skipped: int = 0
-    """Blobs left out because of an error, with ``on_error="skip"``."""
 
 
 _process = TransferStats()

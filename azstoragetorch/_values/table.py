@@ -1,7 +1,7 @@
 """Many blobs in little memory: columns of plain bytes instead of objects.
 
 *Operations*: a `TableChunk` grows blob by blob; `BlobTable.of` packs chunks into one immutable `BlobTable`, which hands
-out a `ListedBlob` at an index, walks over the names, and makes a smaller table of chosen indices.
+out a `BlobEntry` at an index, walks over the names, and makes a smaller table of chosen indices.
 
 *Goals*: a million blobs in 100 MB, once per machine and not once per DataLoader worker; an index costs microseconds.
 
@@ -31,7 +31,7 @@ from typing import NamedTuple, SupportsIndex, overload
 
 from azstoragetorch._values.chunk import FIRST_TEXT, UNKNOWN, ListPage, TableChunk, etag_of, size_of, time_of
 from azstoragetorch._values.shared import SharedMemory
-from azstoragetorch._values.version import ListedBlob
+from azstoragetorch._values.version import BlobEntry
 
 __all__ = ["BlobTable", "ListPage", "Shape", "TableChunk"]
 
@@ -61,7 +61,7 @@ class Shape(NamedTuple):
         return 0, 8 * n, 16 * n, 24 * n, text_ends, texts, texts + self.text_bytes
 
 
-class BlobTable(Sequence[ListedBlob]):
+class BlobTable(Sequence[BlobEntry]):
     """Many blobs, immutable, in memory that child processes share. Made by `of`.
 
     :param memory: holds the columns from byte ``offset`` on, a multiple of 8. Never written to again.
@@ -84,7 +84,8 @@ class BlobTable(Sequence[ListedBlob]):
     def __init__(self, memory: SharedMemory, shape: Shape, offset: int = 0) -> None:
         if len(memory.view) < offset + shape.nbytes or offset % 8 or min(shape) < 0:
             raise ValueError(f"a table of {shape} is not in {len(memory.view)} bytes from byte {offset}")
-        self._memory, self._offset, self.shape = memory, offset, shape
+        self._memory, self._offset = memory, offset
+        self.shape: Shape = shape
         content = memory.view[offset : offset + shape.nbytes].toreadonly()
         ends, sizes, etags, modified, text_ends, texts, names = shape.starts
         self._ends = content[ends:sizes].cast("Q")
@@ -145,20 +146,20 @@ class BlobTable(Sequence[ListedBlob]):
         return self.shape.blobs
 
     @overload
-    def __getitem__(self, index: SupportsIndex) -> ListedBlob: ...
+    def __getitem__(self, index: SupportsIndex) -> BlobEntry: ...
 
     @overload
     def __getitem__(self, index: slice) -> BlobTable: ...
 
-    def __getitem__(self, index: SupportsIndex | slice) -> ListedBlob | BlobTable:
+    def __getitem__(self, index: SupportsIndex | slice) -> BlobEntry | BlobTable:
         if isinstance(index, slice):
             return self.select(range(*index.indices(len(self))))
         i = self._index(index)
         ends = self._ends
         name = str(self._names[ends[i - 1] if i else 0 : ends[i]], "utf-8")
-        return ListedBlob(name, size_of(self._sizes[i]), self._etag(i), time_of(self._modified[i]))
+        return BlobEntry(name, size_of(self._sizes[i]), self._etag(i), time_of(self._modified[i]))
 
-    def __iter__(self) -> Iterator[ListedBlob]:
+    def __iter__(self) -> Iterator[BlobEntry]:
         return map(self.__getitem__, range(len(self)))
 
     def name(self, i: int) -> str:

@@ -35,6 +35,7 @@ MAX_HOST_LENGTH, MAX_LABEL_LENGTH = 253, 63
 """Characters: https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4. No resolver can be asked for a longer name."""
 
 _DEFAULT_PORTS = {"https": "443", "http": "80"}
+_OTHER_SCHEMES = frozenset({"abfs", "abfss", "adl", "az", "file", "gs", "s3", "wasb", "wasbs"})
 _HOST = re.compile(
     r"(?P<name>[a-z0-9_][a-z0-9_-]*(?:\.[a-z0-9_][a-z0-9_-]*)*\.?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
 )
@@ -131,6 +132,7 @@ class BlobUrl(_Location):
         if not name:
             raise parts.refused(
                 "this is a container URL; add a blob name, before the ? of a SAS (/$root/<name> for the root container)"
+                "; a dataset of all its blobs is made by from_container_url"
             )
         decoded = _decoded(container, parts), _decoded(name, parts)
         return cls(*parts[:3], *decoded, parts.snapshot, parts.version_id, sas=parts.sas)
@@ -180,7 +182,8 @@ class ContainerUrl(_Location):
         if not container:
             raise parts.refused("the URL names no container; expected https://<account host>/<container>")
         if name:
-            raise parts.refused("this looks like a blob URL; give the URL of its container, and choose by prefix")
+            why = "this looks like a blob URL; give the URL of its container, and choose by prefix"
+            raise parts.refused(f"{why}; a dataset of single blobs is made by from_blob_urls")
         if parts.snapshot is not None or parts.version_id is not None:
             raise parts.refused("snapshot and versionid belong to a blob; remove them from the container URL")
         return cls(*parts[:3], _decoded(container, parts), sas=parts.sas)
@@ -206,7 +209,9 @@ def _split(url: str) -> _Parts:
         raise ValueError("the URL has a control character, or whitespace at an end; percent-encode it (%0A, %20)")
     scheme, separator, rest = url.partition("://")
     if not separator or (scheme := scheme.lower()) not in _DEFAULT_PORTS:
-        raise ValueError("the URL must start with https:// (or http://)")
+        other = f", not {scheme}://" if scheme in _OTHER_SCHEMES else ""  # anything else may be a secret
+        example = "https://<account>.blob.core.windows.net/<container>"
+        raise ValueError(f"the URL must start with https:// (or http://){other}; expected {example}, or a blob in it")
     if "@" in rest.partition("/")[0]:  # up to the slash and not to "?" or "#", which a password may hold
         raise ValueError("the URL has user information (user:password@); remove it and pass credential= instead")
     rest, hash_sign, _ = rest.partition("#")
@@ -257,7 +262,8 @@ def _with_query(parts: _Parts, query: str) -> _Parts:
 def _checked_host(scheme: str, authority: str) -> str:
     match = _HOST.fullmatch(authority.lower())
     if match is None or (match["name"][0] == "[" and _ip_address(match["name"]) is None):
-        raise ValueError("the URL has no valid host; expected letters, digits, - and . with an optional :port")
+        filled = "; put the name of yours in place of <...>" if "<" in authority else ""
+        raise ValueError(f"the URL has no valid host; expected letters, digits, - and . with an optional :port{filled}")
     name = match["name"].rstrip(".")
     if len(name) > MAX_HOST_LENGTH or any(len(label) > MAX_LABEL_LENGTH for label in name.split(".")):
         raise ValueError(

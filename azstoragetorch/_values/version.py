@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-__all__ = ["BlobVersion", "ListedBlob", "RangeRead"]
+__all__ = ["BlobEntry", "BlobVersion", "RangeRead"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +29,16 @@ class RangeRead:
 
 
 @dataclass(frozen=True, slots=True)
-class ListedBlob:
-    """One blob as a listing names it."""
+class BlobEntry:
+    """One blob as a listing names it.
+
+    :ivar name: name of the blob in its container, decoded: ``dir/a b.bin`` and not ``dir/a%20b.bin``.
+    :ivar size: bytes of the blob; ``None`` where it was named by a URL and nobody has asked yet.
+    :ivar etag: ETag of its content, quoted as in a header; ``None`` where it is not known.
+    :ivar last_modified: when it was written, in UTC, to the second; ``None`` where it is not known.
+    """
 
     name: str
-    """Name of the blob in its container, decoded: ``dir/a b.bin`` and not ``dir/a%20b.bin``."""
     size: int | None
-    """Bytes of the blob; ``None`` where it was named by a URL and nobody has asked yet."""
     etag: str | None
-    """ETag of its content, quoted as in a header; ``None`` where it is not known."""
     last_modified: datetime | None = None
-    """When it was written, in UTC, to the second; ``None`` where it is not known."""

@@ -46,6 +46,7 @@ class Work:
 
     number: int
     size: int = 0
+    beside: int = 0
     steps: int = 0
     actual: int | None = None
     error: BaseException | None = None
@@ -64,7 +65,7 @@ class Work:
             await self.gate.wait()
         if self.actual is not None:
             if self.actual > self.size:
-                await slot.grow(self.actual)
+                await slot.grow(self.actual, self.beside)
                 await asyncio.sleep(0)
                 slot.lease.free()
             else:
@@ -102,7 +103,7 @@ async def nothing_left(memory: Memory) -> None:
     """Assert that no task and no byte is left, now or a moment later."""
     await settled(5)
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert memory.used == 0
+    assert (memory.used, memory.beside) == (0, 0)
     lease = await memory.take(LIMIT, LIMIT)  # and nobody waits
     lease.free()
 
@@ -215,6 +216,58 @@ async def test_window_waits_for_memory_that_others_use_and_goes_on() -> None:
     assert await first == 0
     assert [number async for number in numbers] == [1, 2, 3, 4]
     assert memory.peak <= LIMIT
+    await nothing_left(memory)
+
+
+async def test_what_jobs_take_beside_bounds_how_many_run_and_not_how_many_wait() -> None:
+    """Connections have memory of their own while they bring a sample; one that waits to be taken needs none."""
+    memory, gate, seen = Memory(), asyncio.Event(), Seen()
+    numbers = results(works(*[10] * 10, seen=seen, beside=40, gate=gate), memory, depth=10)
+    first = asyncio.create_task(anext(numbers))
+    await settled()
+    assert (len(seen.started), memory.used) == (2, LIMIT)
+
+    gate.set()
+    assert await first == 0
+    await settled()
+    assert len(seen.ended) == 7, "the first was taken, six wait in 60, and for the next there are not 50"
+    assert [number async for number in numbers] == list(range(1, 10))
+    assert memory.peak <= LIMIT
+    await nothing_left(memory)
+
+
+async def test_what_jobs_take_beside_has_room_of_its_own() -> None:
+    """Samples of 3 MiB over https are as many at a time as over http; only many connections for little hold back."""
+    memory, gate, seen = Memory(), asyncio.Event(), Seen()
+    jobs = works(*[20] * 10, seen=seen, beside=8, gate=gate)
+    numbers = ahead(jobs, depth=10, memory=memory, limit=LIMIT, share=60)
+    first = asyncio.create_task(anext(numbers))
+    await settled()
+    assert (len(seen.started), memory.used, memory.beside) == (3, 84, 24)
+
+    gate.set()
+    assert await first == 0
+    await settled()
+    assert (memory.used, memory.beside) == (60, 0), "a consumer that pauses keeps the share and no more"
+    assert [number async for number in numbers] == list(range(1, 10))
+    assert memory.peak <= 90
+    await nothing_left(memory)
+
+
+async def test_job_that_grows_is_accounted_for_what_it_still_transfers() -> None:
+    """Its first request has ended, the one for the rest has a connection again."""
+    memory = Memory()
+    grown: list[int] = []
+
+    class Noted(Work):
+        async def run(self, slot: Slot) -> int:
+            grown.append(memory.used)
+            await slot.grow(50, 20)
+            grown.append(memory.used)
+            return self.number
+
+    assert [number async for number in results([Noted(0, 10, beside=30)], memory)] == [0]
+    assert grown == [40, 80]
     await nothing_left(memory)
 
 
@@ -515,6 +568,7 @@ def jobs_strategy(*, fails: bool) -> st.SearchStrategy[list[dict[str, Any]]]:
         st.fixed_dictionaries(
             {
                 "size": sizes,
+                "beside": st.sampled_from([0, 0, 1, 30, 100]),
                 "steps": st.integers(0, 4),
                 "actual": st.none() | sizes,
                 "buffered": st.booleans(),
@@ -557,8 +611,8 @@ def test_any_window_gives_all_results_up_to_the_first_error(
             assert good == len(jobs)
         assert taken == list(range(good))
         assert seen.most <= depth
-        assert memory.peak <= LIMIT + max((job.size + (job.actual or 0) for job in jobs), default=0)
-        if all(job.actual is None and job.size <= LIMIT for job in jobs):
+        assert memory.peak <= LIMIT + max((job.size + job.beside + (job.actual or 0) for job in jobs), default=0)
+        if all(job.actual is None and job.size + job.beside <= LIMIT for job in jobs):
             assert memory.peak <= LIMIT
         await nothing_left(memory)
 
@@ -686,6 +740,7 @@ async def test_large_jobs_are_more_at_a_time_while_the_loop_has_nothing_to_do() 
 
     class Waiting:
         size = 4 * MiB
+        beside = 0
         buffered = False
 
         async def run(self, slot: Slot) -> int:

@@ -35,6 +35,7 @@ class TornError(Exception):
 class Work:
     """A job that takes some turns of the loop, or waits until it is cancelled."""
 
+    beside = 0
     buffered = False
 
     def __init__(

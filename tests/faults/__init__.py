@@ -5,5 +5,5 @@ A *case* says what goes wrong and what must come of it; it is data (`case`). It 
 rules. What all cases must keep to is checked there and nowhere else: the exact bytes or the exact error, the time, the
 requests, nothing left behind, no secret said.
 
-    python -m tests.faults            play all cases and write the tables of docs/reliability.md
+    python -m tests.faults            play all cases and write the tables of docs/faults.md
 """

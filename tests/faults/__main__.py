@@ -1,4 +1,4 @@
-"""Play all cases, or the tables that are named, and write what came of them into docs/reliability.md."""
+"""Play all cases, or the tables that are named, and write docs/faults.md, and its sums into docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.azurite.launcher import Azurite
 from tests.conftest import TlsFiles, make_tls_files
 from tests.faults.play import play
 from tests.faults.scene import Stage
-from tests.faults.tables import DOCUMENT, TABLES, Played, render, replace_table
+from tests.faults.tables import DOCUMENT, GUIDE, TABLES, Played, render, replace_table, summary
 
 
 def main() -> int:
@@ -56,6 +56,7 @@ def main() -> int:
             failures += wrong
             if not wrong:
                 DOCUMENT.write_text(replace_table(DOCUMENT.read_text(), table.name, render(played)))
+        GUIDE.write_text(replace_table(GUIDE.read_text(), "summary", summary(DOCUMENT.read_text())))
     return failures
 
 

@@ -223,7 +223,7 @@ class List:
     async def run(self) -> None:
         url = ContainerUrl.parse(f"{self.bench.server.container_url}?{SAS}")
         container = await AzureContainer.open(url, False, self.bench.options, TransferStats())
-        found = await collect(container, "listed/", page_size=9)
+        found = await collect(container, "listed/", deadline=30, page_size=9)
         assert [name for chunk in found.chunks for name in (chunk.name(i) for i in range(len(chunk)))] == NAMES
 
     async def after(self, *, cancelled: bool) -> None:

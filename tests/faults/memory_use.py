@@ -6,34 +6,27 @@ its resident memory over what it has after a first small transfer, when everythi
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.blobserver import ServerProcess
 from tests.bridge.script import output_of
 from tests.conftest import TlsFiles
 
-__all__ = ["BUDGET", "WORKS", "MiB", "growth", "most"]
+__all__ = ["BUDGET", "MOST", "WORKS", "MiB", "growth"]
 
+KiB = 1 << 10
 MiB = 1 << 20
 BUDGET = 32 * MiB
-PREFETCH = 32
-
-
-def most(what: str, tls: TlsFiles | None) -> int:
-    """Return the bytes that resident memory may grow by: the budget and a fifth of it, for sockets and objects.
-
-    Over https also what Python's TLS keeps for each connection that has received much at once: 0.6 to 0.8 MiB
-    (measured; a buffer of 256 KiB, and the ciphertext in front of it), which is not ours and not on the account. A file
-    has as many connections at work as blocks of 4 MiB fit the budget, the samples of a dataset one each.
-    """
-    connections = 0 if tls is None else BUDGET // (4 * MiB) if what in ("read", "write") else PREFETCH
-    return BUDGET * 6 // 5 + connections * MiB * 4 // 5
-
+MOST = BUDGET * 6 // 5
+"""Bytes that resident memory may grow by: the budget and a fifth of it, for sockets and objects."""
 
 SLOW = 20 * MiB
 """Bytes a second of one connection: less than any disk, and a third of what one to the service carries."""
 
 SCRIPT = """
+import threading
+
 from azstoragetorch import TransferOptions
 from azstoragetorch._data.access import Access
 from azstoragetorch._data.blob import Blob
@@ -65,15 +58,22 @@ def write(size):
             file.write(piece)
 
 
-def iterate(size, known={known}):
+def iterate(size, known={known}, each={each}):
     access = Access(False, OPTIONS)
     listing = BlobListing.build(CONTAINER, prefix="sample", credential=False, options=OPTIONS)
     blobs = (
         Blob(BlobUrl.parse(CONTAINER + "/" + entry.name), access, size=entry.size, etag=entry.etag if known else None)
-        for entry in listing[: size // MiB]
+        for entry in listing[: size // each]
     )
     loading = checked_loading(access, None, {prefetch}, "raise")
     assert sum(len(sample["data"]) for sample in loading.samples(blobs)) == size
+
+
+def together(size):
+    saving = threading.Thread(target=write, args=(size,))
+    saving.start()
+    iterate(size)
+    saving.join()
 
 
 # Everything is imported, connected and listed once; with so little that no buffer stays in the pool for reuse.
@@ -88,30 +88,55 @@ with measured(figures):
 print(figures.peak, figures.wall)
 """
 
-WORKS = {"read": ("read", True), "write": ("write", True), "iterate": ("iterate", True), "discover": ("iterate", False)}
+
+@dataclass(frozen=True)
+class Work:
+    """What moves the bytes.
+
+    :ivar name: a function of the script.
+    :ivar known: whether the sizes of the samples are known.
+    :ivar each: bytes of a sample.
+    :ivar prefetch: samples at a time.
+    """
+
+    name: str
+    known: bool = True
+    each: int = MiB
+    prefetch: int = 32
+
+
+WORKS = {
+    "read": Work("read"),
+    "write": Work("write"),
+    "iterate": Work("iterate"),
+    "discover": Work("iterate", known=False),
+    "together": Work("together"),
+    "many": Work("iterate", each=128 * KiB, prefetch=256),
+}
+"""``together`` saves a checkpoint while it iterates; ``many`` has more connections than memory for them."""
 
 
 def growth(what: str, size: int, folder: Path, tls: TlsFiles | None = None, *, seconds: float) -> tuple[int, float]:
     """Return the bytes that resident memory grew by while ``size`` bytes were moved, and the seconds that took.
 
-    :param what: ``"read"``, ``"write"``, ``"iterate"`` over blobs of 1 MiB, or ``"discover"``: the same without knowing
-        their sizes.
+    :param what: one of `WORKS`.
     :param tls: over https, with this certificate.
     """
     secure = [] if tls is None else ["--tls", str(tls.cert_file), str(tls.key_file)]
     ca_file = None if tls is None else str(tls.ca_file)
-    work, known = WORKS[what]
+    work = WORKS[what]
     with ServerProcess("--bandwidth", str(SLOW), "--latency", "0.002", "--discard-uploads", *secure) as server:
         server.put_synthetic(("source", size), ("small", 1000))
-        server.put_synthetic(*((f"sample{number:05d}", MiB) for number in range(size // MiB)))
+        server.put_synthetic(*((f"sample{number:05d}", work.each) for number in range(size // work.each)))
         source = SCRIPT.format(
             budget=BUDGET,
             container=server.container_url,
             ca_file=ca_file,
             size=size,
-            work=work,
-            known=known,
-            prefetch=PREFETCH,
+            work=work.name,
+            known=work.known,
+            each=work.each,
+            prefetch=work.prefetch,
         )
         # `read` warms up with the start of what it reads.
         (line,) = output_of(source, folder, seconds=seconds)

@@ -21,7 +21,7 @@ from azstoragetorch.exceptions import (
 )
 from tests.blobserver import Action, Call, CutBody, Delay, Drop, Garbage, Hang, Header, ShortBody, StallBody, Status
 from tests.faults.case import BRIEF, Case, Result, Table, raises
-from tests.faults.reading import FILE, FILES, MANY, READS, THIRD, spoil
+from tests.faults.reading import FILE, FILES, LISTED, MANY, READS, THIRD, spoil
 from tests.faults.scene import Scene
 
 
@@ -58,6 +58,10 @@ def _said_gzip(scene: Scene, result: Result) -> None:
 
 def _replace_on_azurite(scene: Scene) -> None:
     scene.server.fault(THIRD, Call(lambda: scene.put(bytes(MANY))))
+
+
+def _delete_on_azurite(scene: Scene) -> None:
+    scene.by_another_tool(lambda blob: blob.delete_blob())
 
 
 AZURITE = Table(
@@ -99,6 +103,17 @@ AZURITE = Table(
             outcome=raises(BlobNotFoundError),
             requests=1,
             uses=READS[:3],
+            seconds=2,
+            again=False,
+        ),
+        # Here If-Match is looked at before whether there is a blob; the scripted service answers 404.
+        Case(
+            name="blob deleted since it was listed",
+            fault=_delete_on_azurite,
+            service="azurite",
+            outcome=raises(BlobModifiedError),
+            requests=1,
+            uses=(LISTED,),
             seconds=2,
             again=False,
         ),

@@ -1,15 +1,18 @@
-"""The tables of docs/reliability.md, from the cases and from what came of them when they were played."""
+"""The tables of docs/faults.md, from the cases and from what came of them when they were played; and their sums.
+
+The sums, in docs/reliability.md, are made of the cases and of the other document, so they need no play of their own.
+"""
 
 from __future__ import annotations
 
-__all__ = ["DOCUMENT", "TABLES", "Played", "declared", "render", "replace_table", "shown"]
+__all__ = ["DOCUMENT", "GUIDE", "TABLES", "Played", "declared", "render", "replace_table", "shown", "summary"]
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.case import Case, Result, Table
+from tests.faults.case import Case, Outcome, Result, Table
 from tests.faults.read_answers import ANSWERS
 from tests.faults.read_azurite import AZURITE
 from tests.faults.read_busy import BUSY
@@ -46,10 +49,13 @@ WRITES: tuple[Table, ...] = (
 )
 TABLES = (*READS, *WRITES)
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "faults.md"
+GUIDE = DOCUMENT.with_name("reliability.md")
 
 _HEAD = "| what happens | how it is used | outcome | seconds | requests |"
 _RULE = "| --- | --- | --- | --- | --- |"
+_SUMMARY_HEAD = "| kind of fault | cases | exact | an error | slowest, s |"
+_SUMMARY_RULE = "| --- | --- | --- | --- | --- |"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,53 @@ def shown(text: str) -> Mapping[str, list[tuple[str, str, str]]]:
         cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
         tables[name] = [(row[0], row[1], row[2]) for row in cells]
     return tables
+
+
+def summary(text: str, tables: Sequence[Table] = TABLES) -> str:
+    """Return the rows that sum up the tables of a document, each with a link to the heading that it stands under.
+
+    :param text: the document, with the tables as they were written last.
+    :raises ValueError: if a table is not in it under a heading of its own.
+    """
+    rows = [_SUMMARY_HEAD, _SUMMARY_RULE]
+    seen: set[str] = set()
+    total, failing, slowest = 0, 0, 0.0
+    for table in tables:
+        match = _block(table.name).search(text)
+        heading = re.findall(r"^## (.+)$", text[: match.start()], re.MULTILINE)[-1:] if match else []
+        if match is None or not heading or heading[0] in seen:
+            raise ValueError(f"table {table.name!r} has no heading of its own in the document")
+        seen.update(heading)
+        seconds = max(float(cell) for cell in re.findall(r"\| ([\d.]+) of [\d.]+ \|", match[2]))
+        errors = [case.outcome for case in table.cases if case.outcome.error is not None]
+        cells = (
+            f"[{heading[0]}]({DOCUMENT.name}#{_fragment(heading[0])})",
+            str(len(table.cases)),
+            str(len(table.cases) - len(errors)),
+            _in_short(errors),
+            f"{seconds:.1f}",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+        total, failing, slowest = total + len(table.cases), failing + len(errors), max(slowest, seconds)
+    rows.append(f"| all | {total} | {total - failing} | {failing} | {slowest:.1f} |")
+    return "\n".join(rows)
+
+
+def _in_short(errors: Sequence[Outcome]) -> str:
+    """Return how many cases end in an error, in which ones, and what writes among them leave."""
+    classes: dict[str, None] = {}
+    left: dict[str, None] = {}
+    for outcome in errors:
+        parts = outcome.text.split(", ")
+        classes.update(dict.fromkeys(name for part in parts for name in re.findall("`.+?`", part)))
+        left[", ".join(part for part in parts if "`" not in part)] = None
+    text = f"{len(errors)}: {', '.join(classes)}" if errors else "0"
+    return "; ".join(filter(None, (text, *left)))
+
+
+def _fragment(heading: str) -> str:
+    """Return what follows the ``#`` in links to a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 def _block(name: str) -> re.Pattern[str]:

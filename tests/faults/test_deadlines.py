@@ -13,18 +13,21 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from azure.core.credentials import AccessToken
 
-from azstoragetorch import TransferOptions
+from azstoragetorch import TransferOptions, TransferStats
+from azstoragetorch._azure.container import AzureContainer
 from azstoragetorch._data.access import Access
 from azstoragetorch._data.blob import Blob
 from azstoragetorch._data.loading import checked_loading
+from azstoragetorch._transfer.listing import collect
 from azstoragetorch._transfer.memory import Memory
-from azstoragetorch._values.url import BlobUrl
+from azstoragetorch._values.url import BlobUrl, ContainerUrl
 from azstoragetorch.aio import AsyncBlobIO, aclose
 from azstoragetorch.exceptions import (
     AZStorageTorchError,
@@ -36,7 +39,9 @@ from azstoragetorch.exceptions import (
 )
 from azstoragetorch.io import BlobIO
 from azstoragetorch.listing import BlobListing
-from tests.blobserver import BlobServer, Hang, StallUpload, Status, on, synthetic_bytes
+from tests.blobserver import Action, BlobServer, Hang, StallUpload, Status, on, synthetic_bytes
+from tests.blobserver.link import Exchange
+from tests.blobserver.wire import Response
 from tests.conftest import TlsBlobServer
 from tests.processes.script import Script
 
@@ -224,6 +229,50 @@ async def test_loop_whose_threads_are_all_busy(server: BlobServer) -> None:
         finally:
             freed.set()
         await busy
+
+
+async def test_listing_whose_threads_are_all_busy(server: BlobServer) -> None:
+    """What was listed is put together in a thread; pages are parsed in one, as part of their requests."""
+    server.put("blob", b"content")
+    freed = threading.Event()
+    loop = asyncio.get_running_loop()
+    options = TransferOptions(deadline=DEADLINE)
+    container = await AzureContainer.open(ContainerUrl.parse(server.container_url), False, options, TransferStats())
+    with ThreadPoolExecutor(1) as threads:
+        loop.set_default_executor(threads)
+
+        def listed(count: int) -> None:
+            loop.run_in_executor(None, freed.wait)
+
+        try:
+            with within(DEADLINE), pytest.raises(BlobTimeoutError, match=r"listing http.* no thread"):
+                await collect(container, None, deadline=DEADLINE, listed=listed)
+        finally:
+            freed.set()
+        assert len((await collect(container, None, deadline=DEADLINE)).chunks) == 1
+
+
+class Pause(Action):
+    """Take nothing of what is sent for so many seconds, and then all of it."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def on_head(self, exchange: Exchange) -> Response | None:
+        exchange.upload_cut = 0, partial(exchange.link.pause, self._seconds)
+        return None
+
+
+@pytest.mark.parametrize(("min_rate", "requests"), [(0, 1), (1, 2)], ids=["off", "on"])
+def test_watchdog_of_uploads_can_be_turned_off(server: BlobServer, min_rate: int, requests: int) -> None:
+    """Behind a link that stands still at times a block would be sent again and again; then only its deadline counts."""
+    content = synthetic_bytes(0, 8 * MiB)  # more than the buffers of two sockets hold
+    server.fault(on("PUT"), Pause(1.2))
+    options = TransferOptions(block_size=16 * MiB, idle_timeout=0.4, deadline=20, min_rate=min_rate)
+    with BlobIO(server.url("blob"), "wb", credential=False, options=options) as file:
+        file.write(content)
+    assert server.get("blob") == content
+    assert len(server.requests("PUT")) == requests
 
 
 async def test_room_in_the_pool_of_connections(server: BlobServer) -> None:

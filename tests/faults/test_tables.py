@@ -1,12 +1,14 @@
-"""What docs/reliability.md promises is what is tested."""
+"""What docs/faults.md and docs/reliability.md promise is what is tested."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from tests.faults.case import BRIEF, Case, Result, Table, raises
+from tests.faults.case import BRIEF, EXACT, Case, Result, Table, kept, raises
 from tests.faults.reading import FILE
-from tests.faults.tables import DOCUMENT, TABLES, Played, declared, render, replace_table, shown
+from tests.faults.tables import DOCUMENT, GUIDE, TABLES, Played, declared, render, replace_table, shown, summary
 
 AGAIN = "play the cases and write the tables: python -m tests.faults"
 
@@ -26,6 +28,34 @@ def test_document_shows_every_table() -> None:
 def test_document_says_what_the_cases_say(table: Table) -> None:
     """Names and outcomes; the measured figures are those of the last run that was written."""
     assert shown(DOCUMENT.read_text())[table.name] == [declared(case) for case in table.cases], AGAIN
+
+
+def test_guide_shows_the_sums_of_all_tables() -> None:
+    """Who reads no table still has to know how much was tested, and what came of it."""
+    guide = GUIDE.read_text()
+
+    assert replace_table(guide, "summary", summary(DOCUMENT.read_text())) == guide, AGAIN
+
+
+def test_sums_are_those_of_the_cases() -> None:
+    """Or a table may be counted short."""
+    kept_one, exact = (replace(_case(name), outcome=outcome) for name, outcome in (("b", kept(OSError)), ("c", EXACT)))
+    one, other = Table("one", (_case("a"), kept_one)), Table("other", (exact,))
+    text = (
+        "## Of `xb`, 1\n<!-- table: one -->\n<!-- end of table -->\n"
+        "## More\n<!-- table: other -->\n<!-- end of table -->\n"
+    )
+    for table, seconds in ((one, (0.26, 1.5)), (other, (3.0,))):
+        played = [Played(case, [Result(None, b"", time, ())]) for case, time in zip(table.cases, seconds, strict=True)]
+        text = replace_table(text, table.name, render(played))
+
+    assert summary(text, (one, other)).splitlines()[2:] == [
+        "| [Of `xb`, 1](faults.md#of-xb-1) | 2 | 0 | 2: `ValueError`, `OSError`; previous content stands | 1.5 |",
+        "| [More](faults.md#more) | 1 | 1 | 0 | 3.0 |",
+        "| all | 3 | 1 | 2 | 3.0 |",
+    ]
+    with pytest.raises(ValueError, match="'other' has no heading of its own"):
+        summary(text.replace("## More\n", ""), (one, other))
 
 
 def test_table_survives_being_written() -> None:

@@ -30,6 +30,9 @@ class SdkBlob:
         self.stats = TransferStats()
         self._client = client
 
+    def beside(self, size: int) -> int:
+        return 0
+
     async def read_into(
         self,
         view: memoryview,

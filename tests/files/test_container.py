@@ -8,13 +8,13 @@ from azstoragetorch._azure.container import AzureContainer
 from azstoragetorch._values.options import TransferOptions
 from azstoragetorch._values.stats import TransferStats
 from azstoragetorch._values.url import ContainerUrl
-from azstoragetorch._values.version import ListedBlob
+from azstoragetorch._values.version import BlobEntry
 from azstoragetorch.exceptions import ContainerNotFoundError
 from azstoragetorch.io import BlobIO
 from tests.blobserver import BlobServer, Status, on
 
 
-async def listed(url: str, prefix: str | None = None, page_size: int = 5000) -> tuple[list[ListedBlob], TransferStats]:
+async def listed(url: str, prefix: str | None = None, page_size: int = 5000) -> tuple[list[BlobEntry], TransferStats]:
     container = await AzureContainer.open(ContainerUrl.parse(url), False, TransferOptions(), TransferStats())
     pages = [page async for page in container.pages(prefix, page_size=page_size)]
     return [blob for page in pages for blob in page.blobs], container.stats

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+import io
 import threading
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import pytest
 from azstoragetorch import TransferOptions
 from azstoragetorch._transfer.memory import Memory
 from azstoragetorch.aio import AsyncBlobIO, aclose
-from tests.blobserver import BlobServer, Hold, StallBody, on, synthetic_bytes
+from tests.blobserver import BlobServer, Hold, StallBody, Trickle, on, synthetic_bytes
 from tests.bridge.script import output_of
+from tests.conftest import TlsBlobServer
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("no_blocking_call")]
 
@@ -253,3 +255,19 @@ def test_asyncio_run_ends_without_a_word(server: BlobServer, tmp_path: Path, end
     )
     assert printed == ["0 read "]
     server.wait_closed()
+
+
+def test_loop_that_ends_in_the_middle_of_an_answer_leaves_no_connection(tls_server: TlsBlobServer) -> None:
+    """TLS says goodbye before a socket is closed, and a loop that did not wait left transports that warn of it."""
+    tls_server.put_synthetic("blob", 40 * RANGE)
+    tls_server.fault(on("GET", ""), Trickle(50_000, size=1000), times=None)  # looks up once in 20 ms
+    options = TransferOptions(ca_file=tls_server.ca_file)
+
+    async def look() -> int:
+        async with reader(tls_server.url("blob"), options) as file:
+            return await file.seek(0, io.SEEK_END)  # what the head of the answer says
+
+    for _ in range(3):
+        assert asyncio.run(look()) == 40 * RANGE
+        gc.collect()  # a warning fails the test
+    tls_server.wait_closed()

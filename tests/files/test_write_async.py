@@ -291,6 +291,50 @@ async def test_many_files_at_once(server: BlobServer) -> None:
         assert server.get(str(number)) == bytes([number]) * 4500
 
 
+async def test_first_block_is_on_the_account_while_it_is_sent(server: BlobServer) -> None:
+    """A file fills it without asking the loop; from then on it is memory like every other block, and may be 64 MiB."""
+    hold, memory = Hold(), Memory.current()
+    server.fault(PUT_BLOCK, hold)
+    async with open_blob(server) as file:
+        await file.write(CONTENT[: BLOCK + 1])
+        assert memory.used == 2 * BLOCK, "the one that is sent, and the one that is filled"
+        hold.release()
+
+    assert memory.used == 0
+
+
+async def test_first_block_that_fails_is_given_back(server: BlobServer) -> None:
+    """It may be sent again later in the process: no memory may be lost to a blob that could not be written."""
+    server.fault(PUT_BLOCK, Status(403, "AuthorizationFailure"), times=None)
+    file = open_blob(server)
+    with pytest.raises(FatalBlobIOWriteError):
+        await file.write(CONTENT)
+        await file.aclose()
+
+    assert Memory.current().used == 0
+
+
+async def test_first_block_waits_for_memory(server: BlobServer) -> None:
+    """Others hold all of it: nothing is sent before they have ended, and giving up meanwhile leaves nothing."""
+    memory = Memory.current()
+    others = await memory.take(SMALL.memory_budget, SMALL.memory_budget)
+    file, given_up = open_blob(server), open_blob(server, name="b")
+    writing = asyncio.create_task(file.write(CONTENT))
+    waiting = asyncio.create_task(given_up.write(CONTENT))
+    await asyncio.sleep(0.05)  # what they would send meanwhile would be sent at once
+    assert (memory.used, server.requests()) == (SMALL.memory_budget, [])
+
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await given_up.abort()
+    others.free()
+    await writing
+    await file.aclose()
+    assert server.get("a") == CONTENT
+    assert memory.used == 0
+
+
 async def test_one_failure_in_a_group_aborts_the_others(server: BlobServer) -> None:
     """A shard that failed makes the whole save worthless: its siblings are cancelled and publish nothing."""
     server.fault(on("PUT", blob="bad"), Status(403, "AuthorizationFailure"), times=None)

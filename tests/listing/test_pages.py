@@ -18,7 +18,7 @@ from azstoragetorch._values.chunk import ListPage
 from azstoragetorch._values.options import TransferOptions
 from azstoragetorch._values.stats import TransferStats
 from azstoragetorch._values.url import ContainerUrl
-from azstoragetorch._values.version import ListedBlob
+from azstoragetorch._values.version import BlobEntry
 from azstoragetorch.aio import aclose
 from azstoragetorch.exceptions import (
     BlobAccessError,
@@ -85,7 +85,7 @@ async def pages_of(url: str, prefix: str | None = None, page_size: int = 5000) -
     return [page async for page in container.pages(prefix, page_size=page_size)]
 
 
-def blobs_of(pages: list[ListPage]) -> list[ListedBlob]:
+def blobs_of(pages: list[ListPage]) -> list[BlobEntry]:
     return [blob for page in pages for blob in page.blobs]
 
 
@@ -115,7 +115,7 @@ async def test_size_etag_and_time_are_those_of_the_blob(server: BlobServer) -> N
 
     [blob] = blobs_of(await pages_of(server.container_url))
 
-    assert blob == ListedBlob("a", 7, version.etag, datetime.fromtimestamp(int(version.modified), UTC))
+    assert blob == BlobEntry("a", 7, version.etag, datetime.fromtimestamp(int(version.modified), UTC))
 
 
 @pytest.mark.parametrize("page_size", [1, 3, 5000])
@@ -185,7 +185,7 @@ async def test_user_metadata_is_not_mistaken_for_properties(server: BlobServer) 
 
     page, _ = parse_page([body])
 
-    assert list(page.blobs) == [ListedBlob("real", 5, '"0x8D1"', None), ListedBlob("next", None, None, None)]
+    assert list(page.blobs) == [BlobEntry("real", 5, '"0x8D1"', None), BlobEntry("next", None, None, None)]
 
 
 async def test_indented_answer_reads_the_same() -> None:
@@ -199,7 +199,7 @@ async def test_indented_answer_reads_the_same() -> None:
 
     page, marker = parse_page(bits)
 
-    assert list(page.blobs) == [ListedBlob(" a ", 5, '"0x8D1"', datetime(2025, 3, 4, 12, 34, 56, tzinfo=UTC))]
+    assert list(page.blobs) == [BlobEntry(" a ", 5, '"0x8D1"', datetime(2025, 3, 4, 12, 34, 56, tzinfo=UTC))]
     assert marker == ""
 
 

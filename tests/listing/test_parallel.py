@@ -36,7 +36,7 @@ async def listed(
     progress: Callable[[int], object] = lambda count: None,
 ) -> Collected:
     container = await AzureContainer.open(ContainerUrl.parse(url), False, TransferOptions(), TransferStats())
-    found = await collect(container, prefix, ranges=ranges, page_size=page_size, listed=progress)
+    found = await collect(container, prefix, deadline=30, ranges=ranges, page_size=page_size, listed=progress)
     assert asyncio.all_tasks() == {asyncio.current_task()}
     return found
 

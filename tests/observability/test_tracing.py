@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -17,7 +17,7 @@ import pytest
 from azure.core.credentials import AccessToken
 from azure.core.settings import settings
 from opentelemetry import context, trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
@@ -26,7 +26,7 @@ from azstoragetorch import TransferOptions
 from azstoragetorch.aio import AsyncBlobIO
 from azstoragetorch.exceptions import AZStorageTorchError, BlobNotFoundError
 from azstoragetorch.listing import BlobListing
-from tests.blobserver import Action, BlobServer, Call, Delay, Drop, Garbage, Hang, Hold, Redirect, Status, on
+from tests.blobserver import Action, BlobServer, Call, Delay, Drop, Garbage, Hang, Hold, Match, Redirect, Status, on
 from tests.bridge.script import output_of
 from tests.secrets.canaries import SIGNATURE, TOKEN, found_in
 
@@ -35,12 +35,34 @@ BLOCKS = TransferOptions(block_size=1000)
 BRIEF = TransferOptions(block_size=1000, deadline=0.2, idle_timeout=0.05, connect_timeout=0.1)
 
 
-class Recorder:
+class Recorder(SpanProcessor):
     """What was traced, in the order in which it ended."""
 
     def __init__(self) -> None:
         self.exporter = InMemorySpanExporter()
+        self.begun: list[int] = []
+        """Numbers of the spans that were begun, in that order."""
         self.tracer = trace.get_tracer("test")
+
+    def on_start(self, span: Span, parent_context: context.Context | None = None) -> None:
+        self.begun.append(span.get_span_context().span_id)
+
+    def clear(self) -> None:
+        self.exporter.clear()
+        self.begun.clear()
+
+    def check(self, server: BlobServer) -> None:
+        """Fail unless every span has ended, and every request that the server saw has one of its own."""
+        assert self.unended == set()
+        sent = [int(record.headers["traceparent"].split("-")[2], 16) for record in server.requests()]
+        assert sent
+        assert len(set(sent)) == len(sent)
+        # One that is given up while it waits for a connection is never seen there.
+        assert set(sent) <= {span.context.span_id for span in self.spans if span.kind is SpanKind.CLIENT}
+
+    @property
+    def unended(self) -> set[int]:
+        return set(self.begun) - {span.context.span_id for span in self.spans}
 
     @property
     def spans(self) -> list[ReadableSpan]:
@@ -62,6 +84,7 @@ def exporting() -> Recorder:
         provider = TracerProvider()
         trace.set_tracer_provider(provider)
     provider.add_span_processor(SimpleSpanProcessor(recorder.exporter))
+    provider.add_span_processor(recorder)
     recorder.tracer = trace.get_tracer("test")
     return recorder
 
@@ -69,7 +92,7 @@ def exporting() -> Recorder:
 @pytest.fixture
 def off(exporting: Recorder) -> Recorder:
     """OpenTelemetry is set up, and azure-core was not told to use it."""
-    exporting.exporter.clear()
+    exporting.clear()
     return exporting
 
 
@@ -189,36 +212,73 @@ async def test_error_is_the_status_of_the_operation(server: BlobServer, recorder
     assert dict(operation.attributes or {})["error.type"] == "azstoragetorch.exceptions.BlobNotFoundError"
 
 
-async def test_cancelled_request_ends_its_span(server: BlobServer, recorder: Recorder) -> None:
+async def listed(url: str, **more: Any) -> object:
+    return await BlobListing.abuild(url.rpartition("/")[0], **{"credential": False, **more})
+
+
+REQUESTS: dict[str, tuple[Match, Callable[..., Coroutine[Any, Any, object]]]] = {
+    "GET": (on("GET", ""), read),
+    "Put Block": (on("PUT", "block"), partial(write, content=CONTENT)),
+    "Put Block List": (on("PUT", "blocklist"), partial(write, content=CONTENT)),
+    "Put Blob": (on("PUT", ""), partial(write, content=b"small")),
+    "HEAD": (on("HEAD"), partial(write, mode="xb")),
+    "List Blobs": (on("GET", "list"), listed),
+}
+"""Each kind of request, over both pipelines, and what sends it."""
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+async def test_cancelled_request_ends_its_span(server: BlobServer, recorder: Recorder, kind: str) -> None:
     """A span that never ends is never exported, and the trace of a stuck job would show everything but that."""
     server.put("a", CONTENT)
+    match, use = REQUESTS[kind]
     held, arrived = Hold(), asyncio.Event()
     tell = partial(asyncio.get_running_loop().call_soon_threadsafe, arrived.set)
-    server.fault(on(), Call(tell), held)
+    server.fault(match, Call(tell), held)
     before = context.get_current()
-    reading = asyncio.create_task(read(server.url("a")))
+    using: asyncio.Task[object] = asyncio.create_task(use(server.url("a"), options=BLOCKS))
     await arrived.wait()
 
-    reading.cancel()
+    using.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await reading
+        await using
     held.release()
 
-    assert recorder.names == ["GET", "azstoragetorch.get_blob"]
+    recorder.check(server)
     assert context.get_current() == before
 
 
-async def test_deadline_leaves_nothing_in_the_caller_s_context(server: BlobServer, recorder: Recorder) -> None:
-    """azure-core turns other HTTP instrumentation off while its own span is open: it must come back."""
+@pytest.mark.parametrize("kind", REQUESTS)
+async def test_deadline_ends_the_span_of_a_request(server: BlobServer, recorder: Recorder, kind: str) -> None:
+    """And azure-core, which turns other HTTP instrumentation off while its own span is open, turns it on again."""
     server.put("a", CONTENT)
-    server.fault(on(), Hang(), times=None)
+    match, use = REQUESTS[kind]
+    server.fault(match, Hang(), times=None)
     before = context.get_current()
 
     with pytest.raises(AZStorageTorchError):
-        await read(server.url("a"), options=BRIEF)
+        await use(server.url("a"), options=replace(BRIEF, idle_timeout=30))
 
+    recorder.check(server)
     assert context.get_current() == before
-    assert len(recorder.named("GET")) == len(server.requests())
+
+
+async def test_answer_to_a_challenge_is_a_request_of_its_own(server: BlobServer, recorder: Recorder) -> None:
+    """The service's 401 asks for another token; both requests took their time."""
+    server.put("a", CONTENT)
+    server.require_token = TOKEN
+    tokens = iter(["another"])
+
+    class Renewed:
+        def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+            return AccessToken(next(tokens, TOKEN), int(time.time()) + 3600)
+
+    assert await read(server.url("a"), credential=Renewed()) == CONTENT
+
+    recorder.check(server)
+    challenged, answered, operation = recorder.spans
+    statuses = [dict(span.attributes or {})["http.response.status_code"] for span in (challenged, answered)]
+    assert (operation.name, statuses) == ("azstoragetorch.get_blob", [401, 206])
 
 
 async def test_nothing_is_traced_unless_it_is_turned_on(server: BlobServer, off: Recorder) -> None:
@@ -321,7 +381,7 @@ async def test_no_secret_is_traced(
     server.put("a", CONTENT)
     url, credential = access(server.url("a"))
     await read(url, credential=credential, options=replace(BRIEF, deadline=30))  # what a loop's first request waits for
-    traced.exporter.clear()
+    traced.clear()
     server.fault(on(), FAULTS[fault], times=None)
     for use in (read, write, lambda url, **more: write(url, b"small", **more)):
         url, credential = access(server.url("a"))
@@ -336,4 +396,5 @@ async def test_no_secret_is_traced(
     assert {"azstoragetorch.get_blob", "azstoragetorch.put_block", "azstoragetorch.list_blobs"} <= names
     assert {"GET", "PUT"} <= names
     assert not [name for name in names if "Client" in name]
+    assert traced.unended == set()
     assert not found_in(texts)

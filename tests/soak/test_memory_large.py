@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TlsFiles
-from tests.faults.memory_use import BUDGET, WORKS, MiB, growth, most
+from tests.faults.memory_use import BUDGET, MOST, WORKS, MiB, growth
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -19,4 +19,5 @@ def test_budget_holds_for_2_gib(what: str, scheme: str, tls_files: TlsFiles, tmp
     tls = tls_files if scheme == "https" else None
     peak, seconds = growth(what, 2048 * MiB, tmp_path, tls, seconds=500)
     print(f"{what} over {scheme}: {peak / MiB:.1f} MiB for a budget of {BUDGET / MiB:.0f}, in {seconds:.1f} s")
-    assert peak <= most(what, tls)
+    # The two at once have the connections of both in the pool.
+    assert peak <= (BUDGET * 5 // 4 if what == "together" else MOST)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+from pathlib import Path
 
 import pytest
 
 from azstoragetorch._transfer.memory import Lease, Memory
+from tests.bridge.script import output_of
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -213,6 +216,131 @@ async def test_cancelled_waiter_gives_back_what_was_granted_meanwhile() -> None:
 
     assert memory.used == 0
     (await memory.take(LIMIT, LIMIT)).free()
+
+
+async def test_what_a_transfer_takes_beside_its_buffer_is_leased_until_it_settles() -> None:
+    """Connections have buffers, too; what was received and waits for the consumer needs none any more."""
+    memory = Memory()
+    leases = [await memory.take(10, LIMIT, 40), await memory.reserve(10, LIMIT, 40)]
+    assert ([len(lease.buffer) for lease in leases], memory.used, memory.beside) == ([10, 0], LIMIT, 80)
+    assert memory.try_take(0, LIMIT, 1) is None
+    assert memory.try_reserve(0, LIMIT, 1) is None
+    task = await started(memory, 80)
+
+    for lease in leases:
+        lease.settle()
+        lease.settle()  # the second time does nothing
+    (await task).free()
+    assert (memory.used, memory.beside) == (20, 0)
+
+    for lease in leases:
+        lease.free()
+    assert memory.used == 0
+
+
+async def test_transfer_that_never_settled_gives_back_what_it_took_beside() -> None:
+    """A job that is cancelled in the middle is only freed."""
+    memory = Memory()
+    lease = await memory.take(50, LIMIT, 50)
+    lease.shrink(20)
+    assert memory.used == 70
+    task = await started(memory, LIMIT)
+
+    lease.free()
+
+    (await task).free()
+    assert (memory.used, memory.beside) == (0, 0)
+
+
+async def test_granted_and_cancelled_in_one_turn_gives_back_what_is_beside() -> None:
+    """Whatever was entered for the waiter has to be taken off, not its buffer only."""
+    memory = Memory()
+    busy = await memory.take(LIMIT, LIMIT)
+    task = asyncio.create_task(memory.take(50, LIMIT, 50))
+    await asyncio.sleep(0)
+
+    busy.free()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert memory.used == 0
+    (await memory.take(LIMIT, LIMIT)).free()
+
+
+async def test_kept_buffers_make_room_for_memory_that_others_allocate() -> None:
+    """A checkpoint was loaded, then samples of known size come: the buffers of the one are not kept beside those of
+    the other.
+    """
+    memory = Memory()
+    (await memory.take(80, LIMIT)).free()
+    assert memory.kept == 80
+
+    leases = [await memory.reserve(30, LIMIT)]
+    assert memory.used + memory.kept <= LIMIT
+    lease = memory.try_reserve(60, LIMIT)
+    assert lease is not None
+    assert memory.used + memory.kept <= LIMIT
+    for each in (*leases, lease):
+        each.free()
+
+
+async def test_buffers_that_nobody_asks_for_are_freed_though_a_file_keeps_others() -> None:
+    """An open file keeps half a megabyte of its blob for as long as it likes: that must not keep 128 more."""
+    memory = Memory(linger=0.01)
+    idly_held = idle(memory, 10)
+    (await memory.take(80, LIMIT)).free()
+    assert memory.kept == 80
+
+    async with asyncio.timeout(10):
+        while memory.kept:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    assert memory.used == 10
+    idly_held.free()
+
+
+async def test_buffers_are_kept_while_they_are_asked_for() -> None:
+    """A steady transfer must not allocate; fresh pages cost more than the copy into them."""
+    memory = Memory(linger=0.05)
+    clock = asyncio.get_running_loop().time
+    lease = await memory.take(80, LIMIT)
+    buffer, until = lease.buffer, clock() + 0.3
+    while clock() < until:
+        lease.free()
+        await asyncio.sleep(0)  # where it would be freed: a tick comes behind the step of a task that is ready
+        lease = await memory.take(80, LIMIT)
+        assert lease.buffer is buffer
+    lease.free()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_forked_child_frees_what_its_parent_keeps_for_reuse(tmp_path: Path) -> None:
+    """A DataLoader forks workers right after a checkpoint was loaded: they live long, and never use its buffers."""
+    assert output_of(FORKED, tmp_path, seconds=15) == ["child 0", "parent 33554432"]
+
+
+FORKED = """
+import asyncio
+import os
+from azstoragetorch._transfer.memory import Memory
+
+SIZE = 32 << 20
+
+
+async def main():
+    memory = Memory.current()
+    (await memory.take(SIZE, SIZE)).free()
+    child = os.fork()
+    if child == 0:
+        print("child", memory.kept, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    print("parent", memory.kept)
+
+
+asyncio.run(main())
+"""
 
 
 async def test_buffer_that_may_still_be_read_is_not_reused() -> None:

@@ -10,20 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import azstoragetorch
-
-ROOT = Path(azstoragetorch.__file__).parent
-# Modules whose names people import; a face that needs an extra is tested where the extra is installed.
-PUBLIC_MODULES = [
-    "azstoragetorch",
-    *sorted(f"azstoragetorch.{path.stem}" for path in ROOT.glob("*.py") if not path.stem.startswith("_")),
-]
-NEEDS = {
-    "azstoragetorch.datasets": "torch",
-    "azstoragetorch.checkpoint": "torch",
-    "azstoragetorch.safetensors": "safetensors",
-}
-IMPORTABLE = [name for name in PUBLIC_MODULES if name not in NEEDS or find_spec(NEEDS[name]) is not None]
+from tests.public import IMPORTABLE, MODULES
 
 # The names of 0.2.0 that code in the field imports.
 KEPT = {
@@ -41,7 +28,7 @@ def source_of(name: str) -> ast.Module:
     return ast.parse(Path(spec.origin).read_text("utf-8"))
 
 
-@pytest.mark.parametrize("name", PUBLIC_MODULES)
+@pytest.mark.parametrize("name", MODULES)
 def test_all_is_the_first_statement_after_the_imports(name: str) -> None:
     """Whoever opens the file sees first what it offers."""
     body = source_of(name).body
@@ -71,19 +58,6 @@ def test_all_is_true_and_complete(name: str) -> None:
     assert [attribute for attribute in public if not hasattr(module, attribute)] == []
     assert defined - set(public) == set()
     assert set(public) <= set(dir(module))
-
-
-@pytest.mark.parametrize("name", IMPORTABLE)
-def test_public_names_are_documented(name: str) -> None:
-    """``help(name)`` answers; an inherited docstring speaks of something else."""
-    module = importlib.import_module(name)
-    bare = [
-        attribute
-        for attribute in module.__all__
-        if callable(getattr(module, attribute)) and not getattr(module, attribute).__doc__
-    ]
-
-    assert bare == []
 
 
 @pytest.mark.parametrize("name", [name for name in KEPT if name in IMPORTABLE])

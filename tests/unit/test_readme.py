@@ -35,9 +35,15 @@ def test_ci_runs_the_commands_of_the_readme(name: str) -> None:
     assert f"readme_command {name}" in (REPOSITORY / ".ci" / "run").read_text()
 
 
-def test_links_lead_to_files() -> None:
-    """A dead link on the first page is the first impression."""
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+def test_quickstart_of_the_guide_is_that_of_the_readme() -> None:
+    """It is run as it stands in README.md; a copy that differs would be run by readers only."""
+    guide = (REPOSITORY / "docs" / "getting-started.md").read_text(encoding="utf-8")
 
-    assert links
-    assert [link for link in links if not (REPOSITORY / link).is_file()] == []
+    assert re.findall(r"^```bash\n(.+?)\n```$", guide, re.MULTILINE | re.DOTALL) == [command("quickstart")]
+
+
+def test_tests_command_runs_everything_that_has_to_pass() -> None:
+    """An environment that nobody runs finds nothing."""
+    environments = command("tests").rpartition(" -e ")[2].split(",")
+
+    assert environments == ["lint", "typing", "docs", "package", "py311", "core-py311"]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from azstoragetorch._values.chunk import FIRST_TEXT
 from azstoragetorch._values.shared import SharedMemory
 from azstoragetorch._values.table import BlobTable, Shape, TableChunk
-from azstoragetorch._values.version import ListedBlob
+from azstoragetorch._values.version import BlobEntry
 from tests.bridge.script import output_of
 
 Row = tuple[str, int | None, str | None, int | None]
@@ -49,9 +49,9 @@ def table_of(rows: Sequence[Row], cuts: Sequence[int] = ()) -> BlobTable:
     return BlobTable.of(chunk_of(rows[start:stop]) for start, stop in pairwise(bounds))
 
 
-def listed(row: Row) -> ListedBlob:
+def listed(row: Row) -> BlobEntry:
     name, size, etag, modified = row
-    return ListedBlob(name, size, etag, None if modified is None else datetime.fromtimestamp(modified, UTC))
+    return BlobEntry(name, size, etag, None if modified is None else datetime.fromtimestamp(modified, UTC))
 
 
 def typical(count: int, start: int = 0) -> list[Row]:
