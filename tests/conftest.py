@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.blobserver import BlobServer
 
-pytest_plugins = ["tests.azurite.fixtures"]
+pytest_plugins = ["tests.azurite.fixtures", "tests.faults.clock"]
 
 # That a machine is slow or busy is no failure: Hypothesis would allow an example 0.2 s. Examples are others in every
 # run, but in CI the same, so that a change is judged by what it changes; what fails prints how to repeat it.

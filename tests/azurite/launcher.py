@@ -22,7 +22,8 @@ from typing import Any, Self
 
 from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, generate_container_sas
 
-from tests.azurite.install import NODE, install
+from tests.azurite.install import install
+from tests.npm import NODE
 
 # The emulator's fixed account. Its key is public, printed in the emulator's documentation:
 # https://learn.microsoft.com/azure/storage/common/storage-use-azurite#well-known-storage-account-and-key

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import select
 import signal
 import subprocess
@@ -152,14 +151,6 @@ def test_install_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert install() == first
     assert first.is_file()
-
-
-def test_lock_file_names_no_registry() -> None:
-    """npm must use the registry that the machine is set up with, and check what it gets."""
-    lock = Path(__file__).with_name("package-lock.json").read_text()
-
-    assert '"resolved"' not in lock
-    assert lock.count('"integrity": "sha512-') == len(re.findall(r'^    "node_modules/', lock, re.MULTILINE))
 
 
 def test_run_gives_the_command_a_container() -> None:

@@ -6,7 +6,7 @@
              ``file_pieces``, ``dataset_pieces`` and ``watching_pieces``, their clock in ``measure``, what floors share
              in ``bare``
 ``cases``    which pieces run on which modelled network, and the goals their figures have to reach: ``file_cases``,
-             ``dataset_cases``, ``watching_cases``, and in ``kinds`` what they are made of
+             ``dataset_cases``, ``watching_cases``, ``tuning_cases``, and in ``kinds`` what they are made of
 ``rivals``   the interpreters that run the pieces: 0.2.0's environment is made here
 ``runner``   runs the cases, the rivals in turn, and counts what the server saw
 ``report``   the tables and the JSON file

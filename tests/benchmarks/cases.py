@@ -7,13 +7,14 @@ from collections.abc import Collection, Sequence
 from tests.benchmarks.dataset_cases import DATASET_CASES, DATASET_GOALS
 from tests.benchmarks.file_cases import FILE_CASES, FILE_GOALS
 from tests.benchmarks.kinds import Case, Goal
+from tests.benchmarks.tuning_cases import TUNING_CASES, TUNING_GOALS
 from tests.benchmarks.watching_cases import WATCHING_CASES, WATCHING_GOALS
 
 __all__ = ["CASES", "GOALS", "chosen"]
 
-CASES: Sequence[Case] = (*FILE_CASES, *DATASET_CASES, *WATCHING_CASES)
+CASES: Sequence[Case] = (*FILE_CASES, *DATASET_CASES, *WATCHING_CASES, *TUNING_CASES)
 
-GOALS: Sequence[Goal] = (*FILE_GOALS, *DATASET_GOALS, *WATCHING_GOALS)
+GOALS: Sequence[Goal] = (*FILE_GOALS, *DATASET_GOALS, *WATCHING_GOALS, *TUNING_GOALS)
 
 
 def chosen(names: Collection[str]) -> tuple[list[Goal], list[Case]]:

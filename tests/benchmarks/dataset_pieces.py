@@ -75,9 +75,10 @@ def iterate(parameters: Parameters, figures: Figures) -> None:
     from azstoragetorch.datasets import IterableBlobDataset
 
     check = Check()
+    chosen = parameters.chosen()
     with _neighbour(parameters.spinning), measured(figures):
         dataset: Any = IterableBlobDataset.from_container_url(
-            parameters.url, credential=False, **_transform(parameters)
+            parameters.url, credential=False, **_transform(parameters), **chosen
         )
         for sample in dataset:
             check.add(sample["url"], sample["data"])

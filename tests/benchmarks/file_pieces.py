@@ -1,15 +1,14 @@
 """Pieces of work with one file: reads, writes, and torch on top of them.
 
-They use only what both versions have: ``BlobIO(url, mode, credential=False)``; ``options`` where a case gives some.
+They use only what both versions have: ``BlobIO(url, mode, credential=False)``; options where a case gives some.
 """
 
 from __future__ import annotations
 
 import io
 import random
-import sys
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tests.benchmarks.bare import HEADERS, connected, receive
 from tests.benchmarks.measure import Figures, Parameters, Piece, measured, touched
@@ -40,8 +39,8 @@ def readinto(parameters: Parameters, figures: Figures) -> None:
         read(parameters, figures)
         return
     buffer = touched(parameters.size)
-    options = _options(parameters)
-    with measured(figures), BlobIO(parameters.url, "rb", credential=False, **options) as file:
+    chosen = parameters.chosen()
+    with measured(figures), BlobIO(parameters.url, "rb", credential=False, **chosen) as file:
         filled = file.readinto(buffer)
     figures.check = zlib.crc32(memoryview(buffer)[:filled])
 
@@ -65,8 +64,8 @@ def write(parameters: Parameters, figures: Figures) -> None:
     from azstoragetorch.io import BlobIO
 
     view = memoryview(touched(parameters.size))
-    options = _options(parameters)
-    with measured(figures), BlobIO(parameters.url, "wb", credential=False, **options) as file:
+    chosen = parameters.chosen()
+    with measured(figures), BlobIO(parameters.url, "wb", credential=False, **chosen) as file:
         for start in range(0, len(view), BLOCK):
             file.write(view[start : start + BLOCK])
 
@@ -77,7 +76,8 @@ def load(parameters: Parameters, figures: Figures) -> None:
 
     from azstoragetorch.io import BlobIO
 
-    with measured(figures), BlobIO(parameters.url, "rb", credential=False) as file:
+    chosen = parameters.chosen()
+    with measured(figures), BlobIO(parameters.url, "rb", credential=False, **chosen) as file:
         state = torch.load(file)
     figures.check = _check(state)
 
@@ -89,7 +89,8 @@ def save(parameters: Parameters, figures: Figures) -> None:
     from azstoragetorch.io import BlobIO
 
     state = _state(parameters)
-    with measured(figures), BlobIO(parameters.url, "wb", credential=False) as file:
+    chosen = parameters.chosen()
+    with measured(figures), BlobIO(parameters.url, "wb", credential=False, **chosen) as file:
         torch.save(state, file)
 
 
@@ -134,16 +135,6 @@ def floor_send(parameters: Parameters, figures: Figures) -> None:
             answer = connection.recv(65536)
             if not answer.startswith(b"HTTP/1.1 201 "):
                 raise RuntimeError(f"the block was refused: {answer!r}")
-
-
-def _options(parameters: Parameters) -> dict[str, Any]:
-    if not parameters.options:
-        return {}
-    from azstoragetorch import TransferOptions
-
-    if parameters.without:
-        sys.modules[parameters.without] = None  # type: ignore[assignment]  # what the import system takes for missing
-    return {"options": TransferOptions(**parameters.options)}  # type: ignore[arg-type]
 
 
 def _state(parameters: Parameters) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ times less this library needs than 0.2.0 in the same run, or a bound that this l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -102,8 +102,9 @@ class Case:
     burn: float = 0.0
     workers: int = 0
     spinning: bool = False
+    prefetch: int = 0
     alone: bool = False
-    options: dict[str, str] = field(default_factory=dict)
+    options: Mapping[str, str | int] = field(default_factory=dict)
     without: str = ""
 
 

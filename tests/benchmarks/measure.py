@@ -9,12 +9,13 @@ import contextlib
 import ctypes
 import gc
 import resource
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 __all__ = ["Check", "Figures", "Parameters", "Piece", "measured", "sample_blob", "touched"]
 
@@ -30,6 +31,7 @@ class Parameters:
     :ivar burn: seconds of pure Python that a dataset's transform computes for each sample.
     :ivar workers: processes of the DataLoader.
     :ivar spinning: another thread of the process computes in pure Python all the time.
+    :ivar prefetch: samples that a dataset fetches ahead; 0 for the default. Only this library has that.
     :ivar options: of `TransferOptions`, which only this library has.
     :ivar without: a module that counts as not installed.
     """
@@ -42,8 +44,20 @@ class Parameters:
     burn: float = 0.0
     workers: int = 0
     spinning: bool = False
-    options: dict[str, str] = field(default_factory=dict)
+    prefetch: int = 0
+    options: dict[str, str | int] = field(default_factory=dict)
     without: str = ""
+
+    def chosen(self) -> dict[str, Any]:
+        """Return the arguments that only this library has; none where the case gives none."""
+        arguments: dict[str, Any] = {"prefetch": self.prefetch} if self.prefetch else {}
+        if self.without:
+            sys.modules[self.without] = None  # type: ignore[assignment]  # what the import system takes for missing
+        if self.options:
+            from azstoragetorch import TransferOptions
+
+            arguments["options"] = TransferOptions(**self.options)  # type: ignore[arg-type]
+        return arguments
 
 
 @dataclass

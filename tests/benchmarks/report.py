@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks.kinds import Goal, Sizes
 from tests.benchmarks.rivals import OLD_VERSION
@@ -111,7 +112,7 @@ def write_json(path: Path, judged: Iterable[Outcome], runs: Iterable[Run], sizes
         "machine": {
             "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
             "system": platform.system(),
-            "kernel": platform.release(),
+            "kernel": ".".join(platform.release().split(".")[:2]),  # what follows may name whose machine it is
             "architecture": platform.machine(),
             "python": platform.python_version(),
         },
@@ -119,7 +120,19 @@ def write_json(path: Path, judged: Iterable[Outcome], runs: Iterable[Run], sizes
         "goals": [asdict(one) for one in judged],
         "runs": [asdict(run) for run in runs],
     }
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    path.write_text(_lines(content), encoding="utf-8")
+
+
+def _lines(content: dict[str, Any]) -> str:
+    """Return JSON with one goal or run on each line, so that the file of a new measurement can be compared."""
+    parts = []
+    for name, value in content.items():
+        if isinstance(value, list):
+            text = "[\n" + ",\n".join(f"  {json.dumps(item)}" for item in value) + "\n ]"
+        else:
+            text = json.dumps(value)
+        parts.append(f" {json.dumps(name)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def _median(runs: Iterable[Run], case: str, rival: str, figure: Callable[[Run], float]) -> float | None:

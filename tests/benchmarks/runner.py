@@ -172,7 +172,8 @@ class Runner:
             burn=case.burn,
             workers=case.workers,
             spinning=case.spinning,
-            options=case.options,
+            prefetch=case.prefetch,
+            options=dict(case.options),
             without=case.without,
         )
 

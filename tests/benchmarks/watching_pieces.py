@@ -44,7 +44,7 @@ def floor_loop(parameters: Parameters, figures: Figures) -> None:
 
 
 def look_for_tracing(parameters: Parameters, figures: Figures) -> None:
-    """Look whether tracing is on, as every file does that is opened to be read."""
+    """Look whether tracing is on, as every operation and every request does."""
     from azstoragetorch._azure.tracing import TracingSwitch
 
     async def look() -> None:
@@ -58,9 +58,10 @@ def look_for_tracing(parameters: Parameters, figures: Figures) -> None:
 
 def untraced(parameters: Parameters, figures: Figures) -> None:
     """Perform operations that would have a span each if tracing were on."""
-    from azstoragetorch._azure.tracing import in_span
+    from azstoragetorch._azure.tracing import TracingSwitch, in_span
 
-    _perform(parameters, figures, lambda: in_span("azstoragetorch.put_blob", _nothing))
+    switch = TracingSwitch()
+    _perform(parameters, figures, lambda: in_span(switch, "azstoragetorch.put_blob", _nothing))
 
 
 def floor_await(parameters: Parameters, figures: Figures) -> None:

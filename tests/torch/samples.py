@@ -99,6 +99,9 @@ def with_credential(azurite: Azurite) -> Iterator[Place]:
     with IdentityEndpoint() as identity:
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **identity.environment}
         environment["SSL_CERT_FILE"] = str(azurite.ca_file)
+        # Where samples that show other credentials look for them; DefaultAzureCredential does not.
+        environment["AZURE_STORAGE_SAS_TOKEN"] = azurite.container_url(name).partition("?")[2]
+        environment |= {"AZURE_STORAGE_ACCOUNT": azurite.account_name, "AZURE_STORAGE_KEY": azurite.account_key}
         yield Place(azurite.container_url(name, sas=False), environment)
 
 

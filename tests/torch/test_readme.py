@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -18,11 +17,7 @@ def test_readme_samples_run(azurite_https: Azurite, tmp_path: Path) -> None:
     samples = samples_of("README.md")
 
     with with_credential(azurite_https) as place:
-        outputs = [place.run(sample, tmp_path) for sample in samples]
+        printed = [place.run(sample, tmp_path) for sample in samples]
 
-    save_and_load, wrapped, datasets, asynchronous, event_loop, errors = outputs
-    assert save_and_load == wrapped == ""
-    assert (datasets, asynchronous) == (samples[2].output, samples[3].output)
-    assert re.fullmatch(r"16 bytes of log, \d{6} bytes of model\nb'epoch 0\\n'\nb'epoch 1\\n'\n", event_loop)
-    assert errors.startswith("starting from scratch: ")
-    assert "no-such-checkpoint.pth" in errors
+    assert len(samples) == 3
+    assert printed == [sample.output or "" for sample in samples]
