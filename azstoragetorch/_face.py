@@ -70,7 +70,7 @@ def _asking_for_mode(init: Callable[_P, None]) -> Callable[_P, None]:
 
     @functools.wraps(init)
     def asked(*arguments: _P.args, **options: _P.kwargs) -> None:
-        if len(arguments) == 2 and "mode" not in options:  # the face itself and the URL
+        if len(arguments) + ("blob_url" in options) == 2 and "mode" not in options:  # the face itself and the URL
             raise TypeError(f"{type(arguments[0]).__name__} needs a mode after the URL: {_MODES}")
         init(*arguments, **options)
 

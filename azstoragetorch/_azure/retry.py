@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -72,6 +73,7 @@ async def persist(
     :param explain: asked for the words of a failure for which asking again is no help.
     :raises AZStorageTorchError: naming what happened last, at most ``options.deadline`` seconds from now.
     """
+    handled = sys.exception()
     clock = asyncio.get_running_loop().time
     start = clock()
     end = start + options.deadline
@@ -99,7 +101,7 @@ async def persist(
                 failure = classify(error, options.idle_timeout)
                 if failure is None:
                     raise
-            _forget_frames(error)
+            _forget_frames(error, handled)
         # From here on outside the except block: what is raised must not drag the SDK's error along as its context.
         after = f" (gave up after {attempts} attempt{'s' if attempts != 1 else ''} in {clock() - start:.1f} s)"
         if sent is not None and failed is not None:
@@ -139,14 +141,16 @@ async def persist(
         await _waited(asyncio.sleep(delay), stats)
 
 
-def _forget_frames(error: BaseException) -> None:
+def _forget_frames(error: BaseException, handled: BaseException | None) -> None:
     """Take the tracebacks out of an error that nobody will see.
 
     aiohttp keeps the error with the answer that it broke, and frames in the traceback hold the answer, and the memory
     it was read into: a cycle that would keep a sample, or a buffer, until the next garbage collection.
+
+    :param handled: what the caller is handling, which is the context of what is raised meanwhile, and not ours.
     """
     link: BaseException | None = error
-    while link is not None and link.__traceback__ is not None:
+    while link is not None and link is not handled and link.__traceback__ is not None:
         link.__traceback__ = None
         link = link.__cause__ or link.__context__
 

@@ -83,7 +83,8 @@ def _credentials() -> Iterator[str]:
     ):
         if shutil.which(tool) is not None:
             found = True
-            logged_in = folder.expanduser().exists()
+            # os.path's never raises: a container's user may have no home.
+            logged_in = os.path.exists(os.path.expanduser(folder))
             yield f"{tool} is installed{' and was logged in once' if logged_in else ', not logged in'}: {source}"
     if os.environ.get("AZURE_TOKEN_CREDENTIALS"):
         found = True

@@ -26,13 +26,14 @@ from azstoragetorch._azure.container import AzureContainer
 from azstoragetorch._azure.credentials import Credential
 from azstoragetorch._azure.errors import FailedAttempt
 from azstoragetorch._azure.session import Account, Session
+from azstoragetorch._azure.tracing import UNTRACED
 from azstoragetorch._check.screen import line, shown_rate, shown_size, shown_time
 from azstoragetorch._values.options import MiB, TransferOptions
 from azstoragetorch._values.sas import Need, objections, sas_fields, shown_fields
 from azstoragetorch._values.stats import TransferStats
 from azstoragetorch._values.url import BlobUrl, ContainerUrl
 from azstoragetorch.aio import AsyncBlobIO
-from azstoragetorch.exceptions import AZStorageTorchError, RedactedCause
+from azstoragetorch.exceptions import AZStorageTorchError, CommitOutcomeUnknownError, RedactedCause
 
 __all__ = ["Found", "StepFailed", "parse_url", "reach", "write"]
 
@@ -105,14 +106,20 @@ async def write(url: BlobUrl | ContainerUrl, credential: Credential, options: Tr
     async def written() -> tuple[str, None]:
         address = f"{blob.url}?{blob.sas}" if blob.sas else blob.url
         since = time.monotonic()
-        async with AsyncBlobIO(address, "wb", credential=credential, options=options) as file:
-            await file.write(bytes(WRITTEN))
+        doubt = ""
+        try:
+            async with AsyncBlobIO(address, "wb", credential=credential, options=options) as file:
+                await file.write(bytes(WRITTEN))
+        except CommitOutcomeUnknownError as error:
+            doubt = f"{error}; if {blob.url} is there, delete it"
+        if doubt:
+            raise ValueError(doubt)
         rate = shown_rate(WRITTEN / (time.monotonic() - since))
         return f"{shown_size(WRITTEN)} at {rate}, as {name}", None
 
     async def deleted() -> tuple[str, None]:
         account = await (await Session.current()).account(blob, credential, options)
-        await account.service.get_blob_client(blob.container, blob.name).delete_blob()
+        await account.service.get_blob_client(blob.container, blob.name).delete_blob(**UNTRACED)
         return f"{name} is gone", None
 
     await _step("write", written, options)
@@ -200,7 +207,9 @@ async def _prove(url: BlobUrl | ContainerUrl, account: Account) -> tuple[str, No
 async def _list(url: ContainerUrl, credential: Credential, options: TransferOptions) -> tuple[str, Found]:
     container = await AzureContainer.open(url, credential, options, TransferStats())
     async with aclosing(container.pages()) as pages:
-        page = await anext(pages)
+        async for page in pages:  # a page without blobs may be followed by one that has some
+            if len(page.blobs) or not page.more:
+                break
     if not len(page.blobs):
         return "there are no blobs, so nothing can be read or measured", Found()
     blobs = [(url.blob(entry.name), entry.size) for entry in page.blobs if entry.size]

@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         type=timeout,
         default=20.0,
-        help="seconds that one step may take, with its retries (default: 20)",
+        help="seconds that one step may take, with its retries (default: 20); writing and measuring may take 120",
     )
     parser.add_argument(
         "--transform-ms",

@@ -27,7 +27,7 @@ from azstoragetorch._values.stats import TransferStats
 from azstoragetorch._values.url import BlobUrl
 from azstoragetorch.exceptions import AZStorageTorchError
 
-__all__ = ["Level", "advice", "measure"]
+__all__ = ["Level", "advice", "measure", "worth_trying"]
 
 PIECE = 4 * MiB
 """Most that is asked for at once: 32 of them under way take 128 MiB."""
@@ -107,7 +107,7 @@ async def measure(found: Found, credential: Credential, options: TransferOptions
     largest = max(size for _, _, size in reading.pieces)
     levels: list[Level] = []
     for in_flight in LEVELS:
-        if in_flight * largest > BUFFERS or (levels and in_flight > 32 and levels[-1].rate < GAIN * levels[-2].rate):
+        if not worth_trying(in_flight, largest, levels, options.deadline):
             break
         level = await _level(reading, in_flight, largest, seconds)
         levels.append(level)
@@ -117,6 +117,13 @@ async def measure(found: Found, credential: Credential, options: TransferOptions
             f"second, {level.cpu / level.seconds:.0%} of a core",
         )
     return levels
+
+
+def worth_trying(in_flight: int, size: int, levels: list[Level], deadline: float) -> bool:
+    """Whether so many requests of ``size`` bytes fit into memory, may bring more, and will all be answered in time."""
+    if in_flight * size > BUFFERS or (in_flight > 32 and levels[-1].rate < GAIN * levels[-2].rate):
+        return False
+    return not levels or in_flight * size / levels[-1].rate < deadline / 2
 
 
 async def _level(reading: _Reading, in_flight: int, largest: int, seconds: float) -> Level:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from dataclasses import replace
 
 from azstoragetorch._azure.credentials import Credential
 from azstoragetorch._check.access import StepFailed, parse_url, reach, write
@@ -30,12 +31,14 @@ def visit(given: argparse.Namespace) -> int:
 async def _visit(
     url: BlobUrl | ContainerUrl, credential: Credential, options: TransferOptions, given: argparse.Namespace
 ) -> int:
+    # The time-out is for a step that gets no answer. A slow link may take longer for all the bytes of these two.
+    patient = replace(options, deadline=max(options.deadline, TransferOptions().deadline))
     try:
         found = await reach(url, credential, options)
         if given.write:
-            await write(url, credential, options)
+            await write(url, credential, patient)
         if found.blobs and given.seconds:
-            levels = await measure(found, credential, options, given.seconds)
+            levels = await measure(found, credential, patient, given.seconds)
             for label, text in advice(found, levels, given.transform_ms / 1000):
                 line(label, text)
     except StepFailed:

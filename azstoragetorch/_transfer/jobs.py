@@ -52,6 +52,9 @@ class Grants(Protocol):
     async def admit_more(self, number: int, size: int, beside: int) -> Lease:
         """See ``Window.admit_more``."""
 
+    def settled(self) -> None:
+        """See ``Window.settled``."""
+
 
 class Slot:
     """The place of one job in a window, and its memory."""
@@ -83,6 +86,7 @@ class Slot:
         """Say that no request uses the memory any more: others may then be granted more than the limit."""
         for lease in self.leases:
             lease.settle()
+        self._window.settled()
 
     def free(self) -> None:
         """Give all memory back."""

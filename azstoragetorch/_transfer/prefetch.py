@@ -159,6 +159,10 @@ class Window(Generic[T]):
             self._growing -= 1
         return await self._memory.reserve(size, self._limit, beside)
 
+    def settled(self) -> None:
+        """Say that what a job's transfers took beside their buffers was given back, while the job goes on."""
+        _wake(self._starved)
+
     async def _fill(self) -> None:
         if isinstance(self._jobs, AsyncGenerator):
             async with aclosing(self._jobs) as jobs:

@@ -7,7 +7,7 @@ import pytest
 from azstoragetorch._check import speed
 from azstoragetorch._check.access import Found, parse_url
 from azstoragetorch._check.screen import shown_rate, shown_size, shown_time
-from azstoragetorch._check.speed import Level, advice
+from azstoragetorch._check.speed import Level, advice, worth_trying
 from azstoragetorch._values.url import BlobUrl, ContainerUrl
 
 KiB, MiB = 1024, 1024 * 1024
@@ -35,6 +35,21 @@ def test_fewest_requests_that_fill_the_link_are_suggested(monkeypatch: pytest.Mo
     levels = [level(1, 48, 100 * KiB), level(8, 390, 100 * KiB), level(32, 800, 100 * KiB), level(128, 850, 100 * KiB)]
     first, *_ = advised(monkeypatch, 100 * KiB, levels)
     assert first == "prefetch=32: 800 samples of 100 KiB a second * 40 ms for each"
+
+
+def test_slow_link_is_not_asked_for_more_than_comes_in_time() -> None:
+    """At 1 MiB a second 32 requests of 4 MiB would all pass their deadline, and with it goes what was measured."""
+    slow = [level(1, 1, MiB), level(8, 1, MiB)]
+    assert worth_trying(8, 4 * MiB, slow[:1], 120)
+    assert not worth_trying(32, 4 * MiB, slow, 120)
+    assert worth_trying(32, 4 * MiB, [level(1, 1, MiB), level(8, 8, MiB)], 120)
+
+
+def test_more_requests_than_bring_more_are_not_tried() -> None:
+    """128 take 8 MB of memory for blobs of 64 KiB, and time."""
+    full = [level(8, 100, 64 * KiB), level(32, 105, 64 * KiB)]
+    assert not worth_trying(128, 64 * KiB, full, 120)
+    assert worth_trying(128, 64 * KiB, [full[0], level(32, 400, 64 * KiB)], 120)
 
 
 def test_samples_of_several_requests_count_as_many(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,3 +86,17 @@ async def test_read_that_is_sent_again(server: BlobServer) -> None:
     server.fault("GET", Status(503, "ServerBusy"), nth=2)
     await load(server)
     assert await left() == []
+
+
+async def test_error_that_the_caller_handles_keeps_its_traceback(server: BlobServer) -> None:
+    """It is the context of what a retry catches, and no error of ours: people save a checkpoint in an except block."""
+    server.fault("PUT", Status(503, "ServerBusy"))
+    server.fault("PUT", Drop(), nth=2)
+    handled = None
+    try:
+        raise ValueError("of the training")
+    except ValueError as error:
+        handled = error
+        await save(server, 5)
+    assert handled.__traceback__ is not None
+    assert len(server.requests("PUT")) >= 3

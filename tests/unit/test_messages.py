@@ -28,6 +28,8 @@ def test_forgotten_mode_names_the_modes(face: Any) -> None:
     for options in ({}, {"credential": False}):
         with pytest.raises(TypeError, match=f"^{face.__name__} needs a mode after the URL: 'rb' reads, 'wb' creates"):
             face(URL, **options)
+    with pytest.raises(TypeError, match=f"^{face.__name__} needs a mode"):
+        face(blob_url=URL)
 
 
 @FACES
