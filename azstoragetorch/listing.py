@@ -82,9 +82,9 @@ class BlobListing(Sequence[BlobEntry]):
         """List a container.
 
         :param container_url: URL of the container, with a SAS or without.
-        :param prefix: list only the blobs whose names start with it; not percent-encoded.
+        :param prefix: list only the blobs whose names start with it; not percent-encoded. ``None`` lists all.
         :param credential: as of :class:`~azstoragetorch.io.BlobIO`; it is used and not kept.
-        :param options: how to transfer; the time-outs apply to each page.
+        :param options: how to transfer, ``None`` for the defaults; the time-outs apply to each page.
         :param progress: show a progress bar on stderr; needs ``pip install 'azstoragetorch[progress]'``.
         :raises TypeError: if an argument is of the wrong type.
         :raises ValueError: if the URL is not one of a container, or a token or key would be sent over plain http.
@@ -92,8 +92,7 @@ class BlobListing(Sequence[BlobEntry]):
         :raises ContainerNotFoundError: if there is no such container.
         :raises AZStorageTorchError: if it could not be listed.
         """
-        plan = _Plan.of(container_url, prefix, credential, options, progress)
-        return run(plan.listing)
+        return run(_Plan.of(container_url, prefix, credential, options, progress).listing)
 
     @classmethod
     async def abuild(
@@ -105,7 +104,12 @@ class BlobListing(Sequence[BlobEntry]):
         options: TransferOptions | None = None,
         progress: bool = False,
     ) -> BlobListing:
-        """List a container, on the running event loop; the same as :meth:`build`."""
+        """List a container, on the running event loop: :meth:`build` for coroutines.
+
+        All arguments are as in :meth:`build`.
+
+        :raises: as :meth:`build`.
+        """
         return await _Plan.of(container_url, prefix, credential, options, progress).listing()
 
     @classmethod
@@ -120,15 +124,13 @@ class BlobListing(Sequence[BlobEntry]):
         """Read a manifest that :meth:`save` wrote, from a local file or a blob.
 
         A local file is mapped and not read, so all processes of a machine share it. Replace it (as :meth:`save` does)
-        and never write into it while it is in use.
-
-        A manifest says which container the blobs are in, and a dataset sends its credential there: load none from
-        where others may write, or give ``container_url``.
+        and never write into it while it is in use. A manifest says which container the blobs are in, and a dataset
+        sends its credential there: load none from where others may write, or give ``container_url``.
 
         :param source: a path, or the URL of a blob.
-        :param container_url: the container, with the SAS that reading its blobs takes; no manifest holds one.
+        :param container_url: the container, with the SAS that reading takes; ``None`` for that of the manifest.
         :param credential: for reading the manifest, as of :class:`~azstoragetorch.io.BlobIO`.
-        :param options: for reading the manifest.
+        :param options: for reading the manifest; ``None`` for the defaults.
         :raises ValueError: if it is no manifest, is cut or damaged, or is of another container than ``container_url``.
         :raises OSError: if a local file cannot be read.
         :raises AZStorageTorchError: if the blob cannot be read.
@@ -142,12 +144,10 @@ class BlobListing(Sequence[BlobEntry]):
         else:
             manifest = map_manifest(Path(source))
         container = ContainerUrl.parse(manifest.container)
-        if given is not None:
-            if given.url != container.url:
-                raise ValueError(f"the manifest lists {container}, but container_url is {given}; give the same one")
-            container = given
+        if given is not None and given.url != container.url:
+            raise ValueError(f"the manifest lists {container}, but container_url is {given}; give the same one")
         prefix, archived = manifest.prefix, manifest.archived
-        return cls(container, manifest.table, prefix=prefix, archived=archived, digest=manifest.digest)
+        return cls(given or container, manifest.table, prefix=prefix, archived=archived, digest=manifest.digest)
 
     def save(
         self,
@@ -160,7 +160,7 @@ class BlobListing(Sequence[BlobEntry]):
 
         :param target: a path, or the URL of a blob.
         :param credential: for writing it to a blob, as of :class:`~azstoragetorch.io.BlobIO`.
-        :param options: for writing it to a blob.
+        :param options: for writing it to a blob; ``None`` for the defaults.
         :raises OSError: if a local file cannot be written.
         :raises AZStorageTorchError: if the blob cannot be written.
         """

@@ -39,7 +39,7 @@ autodoc_preserve_defaults = True
 autodoc_type_aliases = {
     "Buffer": "Buffer",
     **{name: f"azstoragetorch.{name}" for name in ("Checksum", "Credential", "Mode", "Verify")},
-    **{name: f"azstoragetorch.datasets.{name}" for name in ("OnError", "Sharding", "Uneven")},
+    **{name: f"azstoragetorch.datasets.{name}" for name in ("OnError", "Sharding", "Transform", "Uneven")},
 }
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 80
@@ -72,8 +72,16 @@ def _show_pictures(app: Sphinx, docname: str, source: list[str]) -> None:
 _MADE_ELSEWHERE = ("Blob", "BlobDataset", "BlobListing", "IterableBlobDataset")
 
 
-def _hide_constructor(app: Sphinx, what: str, name: str, *rest: object) -> tuple[str, str] | None:
-    return ("", "") if what == "class" and name.rpartition(".")[2] in _MADE_ELSEWHERE else None
+# How Sphinx writes the name of an alias that is part of another type, `Transform | None`.
+_ALIAS = re.compile(r"TypeAliasForwardRef\('([\w.]+)'\)")
+
+
+def _show_signature(
+    app: Sphinx, what: str, name: str, documented: object, options: object, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    if what == "class" and name.rpartition(".")[2] in _MADE_ELSEWHERE:
+        return "", ""
+    return signature and _ALIAS.sub(r"\1", signature), returns
 
 
 def _show_public_bases(app: Sphinx, name: str, kind: type, options: object, bases: list[type]) -> None:
@@ -86,6 +94,6 @@ def _show_public_bases(app: Sphinx, name: str, kind: type, options: object, base
 
 
 def setup(app: Sphinx) -> None:
-    app.connect("autodoc-process-signature", _hide_constructor)
+    app.connect("autodoc-process-signature", _show_signature)
     app.connect("autodoc-process-bases", _show_public_bases)
     app.connect("source-read", _show_pictures)

@@ -141,9 +141,11 @@ class IterableBlobDataset(IterableDataset[T_co]):
             An iterator is read to its end, here.
         :param sharding: ``"workers"`` unless you say otherwise, because such lists are often cut for each rank already
             (``urls[rank::world_size]``). Where all ranks are given all URLs, pass ``"auto"``.
-        :raises ValueError: if one of them is not the URL of a blob.
+        :raises TypeError: if an argument is of the wrong type.
+        :raises ValueError: if one of the URLs is not that of a blob, an argument is out of its bounds, or two
+            contradict each other.
 
-        Everything else is as in :meth:`from_container_url`.
+        The other arguments are as in :meth:`from_container_url`.
         """
         loading = _loading(credential, options, transform, prefetch, on_error, uneven)
         plan = Plan.of(sharding, rank, world_size, uneven, batch_size, shuffle, seed)
@@ -172,8 +174,10 @@ class IterableBlobDataset(IterableDataset[T_co]):
 
         :param listing: made by :meth:`BlobListing.build <azstoragetorch.listing.BlobListing.build>`, loaded from a file
             or filtered; the dataset has its order.
+        :raises TypeError: if an argument is of the wrong type.
+        :raises ValueError: if an argument is out of its bounds, or two contradict each other.
 
-        Everything else is as in :meth:`from_container_url`.
+        The other arguments are as in :meth:`from_container_url`.
         """
         loading = _loading(credential, options, transform, prefetch, on_error, uneven)
         plan = Plan.of(sharding, rank, world_size, uneven, batch_size, shuffle, seed)
@@ -234,7 +238,7 @@ class IterableBlobDataset(IterableDataset[T_co]):
 
         :param epoch: the epoch that was interrupted, at least 0.
         :param batches: batches that each rank has consumed of it, of the ``batch_size`` of this dataset.
-        :param world_size: ranks that consumed them; by default as many as there are now.
+        :param world_size: ranks that consumed them; ``None`` for as many as there are now.
         :raises ValueError: if the dataset was made without ``batch_size``, skips errors, or the epoch is shorter.
         """
         if self._loading.on_error == "skip":

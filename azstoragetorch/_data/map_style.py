@@ -94,9 +94,10 @@ class BlobDataset(Dataset[T_co]):
 
         :param blob_urls: one URL or several, also of several containers and accounts; each may have a SAS of its own.
             An iterator is read to its end, here.
-        :raises ValueError: if one of them is not the URL of a blob.
+        :raises TypeError: if an argument is of the wrong type.
+        :raises ValueError: if one of the URLs is not that of a blob, or an argument is out of its bounds.
 
-        Everything else is as in :meth:`from_container_url`.
+        The other arguments are as in :meth:`from_container_url`.
         """
         access, loading = _prepare(credential, options, transform, prefetch, on_error)
         return cls(UrlSource(blob_urls, access), loading)
@@ -117,8 +118,10 @@ class BlobDataset(Dataset[T_co]):
 
         :param listing: made by :meth:`BlobListing.build <azstoragetorch.listing.BlobListing.build>`, loaded from a file
             or filtered; the dataset has its order.
+        :raises TypeError: if an argument is of the wrong type.
+        :raises ValueError: if an argument is out of its bounds.
 
-        Everything else is as in :meth:`from_container_url`.
+        The other arguments are as in :meth:`from_container_url`.
         """
         access, loading = _prepare(credential, options, transform, prefetch, on_error)
         return cls(ListingSource(listing, access, allow_modified=allow_modified), loading)

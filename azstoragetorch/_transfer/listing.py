@@ -84,6 +84,7 @@ def _joined(ranges: list[NameRange]) -> Collected:
                 ordered = ordered and page.ordered and last < blobs.name(0)
                 last = blobs.name(len(blobs) - 1)
                 chunks.append(blobs)
+        part.got.clear()  # whoever still knows of the ranges, such as the thread, must not keep a million names
     return Collected(chunks if ordered else [_sorted(chunks)], sorted(archived), len(directories))
 
 

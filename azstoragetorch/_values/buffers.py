@@ -2,7 +2,7 @@
 
 *Operations*: ``take(size)`` hands out a ``bytearray`` of ``size`` bytes, ``give(buffer)`` takes it back.
 
-*Goals*: a fresh 16 MiB buffer costs about 25 ms of page faults per 16 MiB (1.5 s/GiB), a reused one nothing, so a
+*Goals*: a fresh 16 MiB buffer costs 7 ms of page faults (0.45 s/GiB, measured 2026-11-21), a reused one nothing, so a
 steady transfer must not allocate; an idle process must not keep hundreds of MiB either.
 
 *Plan*: one free list per size. Sizes are few (the range size, the block size, the small first range), so exact

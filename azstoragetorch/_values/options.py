@@ -7,7 +7,7 @@ import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args, get_type_hints
 
 __all__ = ["Checksum", "TransferOptions", "Verify", "has_crc64"]
 
@@ -41,9 +41,9 @@ class TransferOptions:
         of them fit the budget and spread over 16 connections, large enough that a request's fixed cost (0.3 ms of CPU)
         is lost in its transfer.
     :param block_size: bytes in one block of an upload, 1 to 4,000 MiB. Default 4 MiB: smaller than a range, because a
-        save ends with a wait for its last blocks; 32 of 4 MiB in flight need the memory of 16 of 8 MiB and are faster
-        (docs/performance.md). Doubled every 2,500 blocks, so that no blob needs more than the 50,000 blocks the service
-        allows. Content that fits one block is uploaded by a single Put Blob.
+        save ends with a wait for its last blocks; 32 of 4 MiB in flight need the memory of 16 of 8 MiB and are faster.
+        Doubled every 2,500 blocks, so that no blob needs more than the 50,000 blocks the service allows. Content that
+        fits one block is uploaded by a single Put Blob.
     :param in_flight: requests of one file at the same time, 1 to 256. Default 32: one connection to the service carries
         about 60 MB/s, so 32 fill a link of 16 Gb/s. Reading ahead has a bound of its own, ``readahead``; samples of a
         dataset are bounded by its ``prefetch``.
@@ -68,7 +68,7 @@ class TransferOptions:
     :param checksum: sent with every block and verified by the service: ``"md5"``, ``"crc64"`` (needs
         ``azure-storage-extensions``; the list of blocks has MD5), ``"none"`` or ``"auto"``. Default ``"auto"``: MD5
         over plain http and none over https, where TLS already authenticates every byte. Of an upload over http,
-        MD5 triples the CPU time and CRC64 nearly doubles it (docs/performance.md).
+        MD5 triples the CPU time and CRC64 nearly doubles it.
     :param verify: whether what is read is compared with a checksum that the service computes of it: ``"none"``, or
         ``"range"`` for every range, before it counts as received: CRC64 where its extra is installed and the service
         knows it, else MD5. Ranges are then at most 4 MiB, the most that it computes one of. Default ``"none"``: over
@@ -127,6 +127,11 @@ class TransferOptions:
     def largest_range(self) -> int:
         """Bytes that one GET asks for at most: ``range_size``, or less where ``verify`` needs that."""
         return self.range_size if self.verify == "none" else min(self.range_size, MAX_VERIFIED)
+
+
+# Where users find it: in pickles and in `help`. What its hints name is here, so they are resolved before it moves.
+TransferOptions.__annotations__ = get_type_hints(TransferOptions)
+TransferOptions.__module__ = "azstoragetorch"
 
 
 @functools.cache

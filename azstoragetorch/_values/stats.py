@@ -31,8 +31,8 @@ __all__ = [
 class TransferStats:
     """What one file has sent and received, or all of a process together.
 
-    All but ``in_flight`` only grow. They are updated on the event loop and cost 0.2 us a request (docs/performance.md,
-    O1); a reader in another thread sees each of them at a recent value.
+    All but ``in_flight`` only grow. They are updated on the event loop and cost 0.2 us a request; a reader in another
+    thread sees each of them at a recent value.
 
     :ivar requests: requests made of the service, repeated ones included. What the HTTP client repeats by itself, once
         on a connection that was reset and once after a 401, counts as one.
@@ -67,6 +67,10 @@ class DatasetStats(TransferStats):
     samples: int = 0
     skipped: int = 0
 
+
+for _public in (TransferStats, DatasetStats):
+    _public.__module__ = "azstoragetorch"  # where users find them: in pickles, and in `help`
+del _public
 
 _process = TransferStats()
 

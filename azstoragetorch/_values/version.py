@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import get_type_hints
 
 __all__ = ["BlobEntry", "BlobVersion", "RangeRead"]
 
@@ -42,3 +43,8 @@ class BlobEntry:
     size: int | None
     etag: str | None
     last_modified: datetime | None = None
+
+
+# Where users find it: in pickles and in `help`. What its hints name is here, so they are resolved before it moves.
+BlobEntry.__annotations__ = get_type_hints(BlobEntry)
+BlobEntry.__module__ = "azstoragetorch.listing"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -165,6 +167,23 @@ def test_run_gives_the_command_a_container() -> None:
     )
 
     assert (result.returncode, result.stdout, result.stderr) == (0, b"[7]\n", b"")
+
+
+def test_run_works_as_contributing_shows_it(tmp_path: Path) -> None:
+    """It is how something is tried out. The interpreter and the emulator are those of the tests here."""
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^```bash\n(PYTHONPATH=.*)\n```$", text, re.MULTILINE)
+    script = tmp_path / "script.py"
+    script.write_text("import os, azstoragetorch; print('sig=' in os.environ['AZSTORAGETORCH_CONTAINER_URL'])")
+    assert line.count(".tox/torch/bin/python") == 2
+    line = line.replace(".tox/torch/bin/python", shlex.quote(sys.executable))
+    line = line.replace("script.py", shlex.quote(str(script))).replace(" AZSTORAGETORCH_AZURITE_DIR=.tox/azurite ", " ")
+
+    result = subprocess.run(
+        ["bash", "-c", line], cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False
+    )
+
+    assert (result.returncode, result.stdout, result.stderr) == (0, "True\n", "")
 
 
 def test_run_uses_the_given_container() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.benchmarks.cases import GOALS, chosen
@@ -15,9 +16,13 @@ from tests.benchmarks.runner import Runner
 
 
 def main() -> int:
-    names = ", ".join(dict.fromkeys(goal.name for goal in GOALS))
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=f"Measure the goals {names}.")
-    parser.add_argument("--only", default="", metavar="P1,P3", help="only these goals")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks",
+        description=f"Measure {OLD_VERSION} and this version in turns.",
+        epilog="goals, each with its first figure:\n" + "\n".join(_titles()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", default="", metavar="P1,P3", help="only these goals, see below")
     parser.add_argument("--repeat", type=int, default=3, help="turns of every case; medians are judged")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every single run to FILE")
     rivals = parser.add_mutually_exclusive_group()
@@ -46,6 +51,15 @@ def main() -> int:
     if options.json is not None:
         write_json(options.json, judged, runs, sizes)
     return int(any(one.reached is False for one in judged))
+
+
+def _titles() -> Iterator[str]:
+    """Say what the names of the goals stand for."""
+    firsts = {goal.name: goal for goal in reversed(GOALS)}
+    for name in sorted(firsts, key=lambda name: (name[0], int(name[1:]))):
+        goal = firsts[name]
+        bound = "" if goal.least is None else f" ({goal.least:g} times less than {OLD_VERSION})"
+        yield f"  {name:4} {goal.title}{bound}"
 
 
 def _note(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -157,5 +158,7 @@ def test_the_command_line_explains_itself() -> None:
 
     assert (helped.returncode, helped.stderr) == (0, "")
     assert "--old-python" in helped.stdout
+    for name in {goal.name for goal in GOALS}:
+        assert re.search(rf"^  {name} +\w", helped.stdout, re.MULTILINE), "what the name stands for"
     assert wrong.returncode == 2
     assert "no goal P99" in wrong.stderr

@@ -119,12 +119,21 @@ HEADLINE = (
     Row("`torch.save` of the same", "save https", "s"),
     Row("iterate over 1,000 blobs of 100 KiB", "iterate far https", "ms", _rate),
 )
+AT_A_TIME = (
+    ("`torch.load`, far", "load https"),
+    ("`torch.save`, far", "save https"),
+    ("`read` of 512 MiB, near", "read"),
+    ("iterate, far", "iterate far https"),
+    ("`DataLoader`, map-style, 2 workers, far", "batches far https"),
+)
+"""Cases over https, of which the server counted how many requests it had at a time."""
 
 
 def tables(figures: Figures) -> dict[str, str]:
     """Return every table by the name in its marker."""
     return {
         "headline": _headline(figures),
+        "at a time": _at_a_time(figures),
         "machine": _machine(figures),
         "files": _compared(figures, FILES),
         "bounds of files": _bounds(figures, FILE_BOUNDS, compared=True),
@@ -193,9 +202,21 @@ def _headline(figures: Figures) -> str:
     for row in HEADLINE:
         ratio = figures.outcome(row.case, row.unit).ratio
         assert ratio is not None, row.case
-        old, ours = (_cell(figures, row, rival, whole=False) for rival in (OLD, "ours"))
+        old, ours = (
+            f"{_cell(figures, row, rival, whole=False)}, {_most(figures, row.case, rival)} at a time"
+            for rival in (OLD, "ours")
+        )
         lines.append([row.title, old, ours, f"**{times(ratio)} times** as fast"])
     return _table(["", "0.2.0", "this version", ""], lines)
+
+
+def _at_a_time(figures: Figures) -> str:
+    lines = [[title, *(_most(figures, case, rival) for rival in (OLD, "ours"))] for title, case in AT_A_TIME]
+    return _table(["requests at a time, at most", "0.2.0", "this version"], lines)
+
+
+def _most(figures: Figures, case: str, rival: str) -> str:
+    return f"{figures.need(case, rival, lambda run: run.peak_requests):.0f}"
 
 
 def _bounds(figures: Figures, bounds: Sequence[Bound], *, compared: bool) -> str:

@@ -93,6 +93,20 @@ def test_prose_quotes_only_ratios_of_tables(figures: Figures) -> None:
         assert re.findall(r"\d(?:x| times) (?:as fast|faster|less|more)", prose) == []
 
 
+def test_figures_in_prose_have_a_date() -> None:
+    """What no program writes anew must not pass for a figure of the run that the tables are of."""
+    for page in PAGES:
+        hidden = r"<!-- figures: .+?<!-- end of figures -->|^```.+?^```$"
+        prose = re.sub(hidden, "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+        # A sentence that ends with a colon speaks for the table behind it.
+        parts = [
+            part
+            for part in re.split(r"(?<!:)\n\n|\n(?=- )", prose)
+            if re.search(r"\d (?:us|s/GB|s/GiB)\b|\d\.\d+ m?s\b", part)
+        ]
+        assert [part for part in parts if not re.search(r"\b20\d\d-\d\d-\d\d\b", part)] == []
+
+
 def test_options_have_rows_where_they_were_measured(figures: Figures) -> None:
     """The default has to stand among its neighbours, or nobody can tell what they cost."""
     runs = tuple(replace(figures.runs[0], case=case.name, rival="ours") for case in TUNING_CASES)

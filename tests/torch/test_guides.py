@@ -1,37 +1,20 @@
-"""The samples of the guides in docs/, run; what a page says a sample prints is what it prints."""
+"""The samples of the guides in docs/, run, but for those of test_guides_training.py; and that no block is left out."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.azurite.launcher import Azurite
-from tests.torch.samples import PLACEHOLDER, REPOSITORY, Place, Sample, samples_of, with_credential
+from tests.torch.guides import ELSEWHERE, FILES_AND_OPERATION, PAGES, check, languages_of, over_samples_of
+from tests.torch.samples import PLACEHOLDER, REPOSITORY, Place, Sample, samples_of
 
 pytestmark = pytest.mark.timeout(180)
 
-PAGES = [
-    "docs/async.md",
-    "docs/datasets.md",
-    "docs/distributed.md",
-    "docs/getting-started.md",
-    "docs/index.md",
-    "docs/migrating.md",
-    "docs/models.md",
-    "docs/observability.md",
-    "docs/reliability.md",
-    "docs/tuning.md",
-    "docs/workers.md",
-]
-"""Every page with samples in Python; a page has a container of its own."""
-
-ELSEWHERE = {"docs/check.md": "tests/check/test_page.py", "docs/examples.md": "tests/torch/test_examples.py"}
-"""Pages of commands, and the tests that run them."""
-
-SAMPLES = [(page, sample) for page in PAGES for sample in samples_of(page)]
+ALL = [path.relative_to(REPOSITORY).as_posix() for path in sorted((REPOSITORY / "docs").rglob("*.md"))]
+# What Sphinx makes of other files, of docstrings and of lists of pages; nothing that a reader would run.
+DIRECTIVES = {"{eval-rst}", "{include}", "{literalinclude}", "{toctree}"}
 
 # What stands before the right column of the table of replacements: names that its cells use, as the page explains them.
 _REPLACEMENTS = """
@@ -55,39 +38,24 @@ file, listing, target = BlobIO(url, "rb"), BlobListing.build(CONTAINER_URL), io.
 """
 
 
-@pytest.fixture(scope="module")
-def place(request: pytest.FixtureRequest, azurite_https: Azurite) -> Iterator[Place]:
-    with with_credential(azurite_https) as place:
-        yield place
-
-
-@pytest.mark.parametrize(
-    ("place", "sample"),
-    [
-        pytest.param(page, sample, id=f"{Path(page).stem}-{number}-{sample.heading}")
-        for number, (page, sample) in enumerate(SAMPLES)
-    ],
-    indirect=["place"],
-)
+@over_samples_of(FILES_AND_OPERATION)
 def test_sample_prints_what_the_page_says(sample: Sample, place: Place, tmp_path: Path) -> None:
     """People copy them; only the container's URL is replaced here, as they would."""
-    printed = place.run(sample, tmp_path)
-
-    if sample.ranks:
-        printed = "".join(sorted(printed.splitlines(keepends=True)))
-    assert printed == (sample.output or "")
+    check(sample, place, tmp_path)
 
 
-def test_every_page_with_samples_is_run() -> None:
-    """A block that nobody runs is right until something changes."""
-    pages = (path.relative_to(REPOSITORY).as_posix() for path in sorted((REPOSITORY / "docs").rglob("*.md")))
-    with_code = {
-        page for page in pages if re.search(r"^ *```(?!text)\w", (REPOSITORY / page).read_text(), re.MULTILINE)
-    }
+@pytest.mark.parametrize("page", ALL)
+def test_every_block_is_run_somewhere(page: str) -> None:
+    """A block that nobody runs is right until something changes; one without a language would not be seen here."""
+    languages = [language for language in languages_of(page) if language not in {"text", *DIRECTIVES}]
 
-    assert with_code == {*PAGES, *ELSEWHERE}
-    for page, test in ELSEWHERE.items():
-        assert Path(page).name in (REPOSITORY / test).read_text()
+    if page in ELSEWHERE:
+        assert set(languages) == {"bash"}
+        assert Path(page).name in (REPOSITORY / ELSEWHERE[page]).read_text(encoding="utf-8")
+    elif page == "docs/getting-started.md":  # its command is that of README.md: tests/unit/test_readme.py
+        assert sorted(languages) == ["bash", *["python"] * len(samples_of(page))]
+    else:
+        assert languages == ["python"] * (len(samples_of(page)) if page in PAGES else 0)
 
 
 @pytest.mark.parametrize("place", ["docs/migrating.md"], indirect=True)
@@ -108,7 +76,7 @@ def test_what_replaces_fsspec_runs(place: Place, tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["docs/observability.md"], indirect=True)
 def test_log_holds_the_lines_that_the_page_shows(place: Place, tmp_path: Path) -> None:
     """Who looks for a line in a log looks for its words."""
-    (sample,) = (sample for page, sample in SAMPLES if "transfers.log" in sample.code)
+    (sample,) = (sample for sample in samples_of("docs/observability.md") if "transfers.log" in sample.code)
     text = (REPOSITORY / "docs/observability.md").read_text(encoding="utf-8")
     shown = re.findall(r"^\.\.\. (azstoragetorch\..+)$", text, re.MULTILINE)
 

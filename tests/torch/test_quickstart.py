@@ -53,7 +53,7 @@ def test_quickstart_saves_and_loads_a_model(ran: Ran) -> None:
 
 
 def test_quickstart_reads_each_sample_once_with_one_request(ran: Ran) -> None:
-    """In this process and in two workers: what a data loader is for, at the price that the README names."""
+    """In this process and in two workers: what a data loader is for."""
     assert "each sample came once with its own bytes" in ran.result.stdout
     lines = re.findall(r"^  (dataset|DataLoader).* 256 samples .* (\d+)$", ran.result.stdout, re.MULTILINE)
     assert lines == [("dataset", "256"), ("DataLoader", "256")]

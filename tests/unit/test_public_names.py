@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import pickle
 from importlib.util import find_spec
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
-from tests.public import IMPORTABLE, MODULES
+from tests.public import IMPORTABLE, MODULES, names
 
 # The names of 0.2.0 that code in the field imports.
 KEPT = {
@@ -58,6 +60,14 @@ def test_all_is_true_and_complete(name: str) -> None:
     assert [attribute for attribute in public if not hasattr(module, attribute)] == []
     assert defined - set(public) == set()
     assert set(public) <= set(dir(module))
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, kind in names() if inspect.isclass(kind)])
+def test_class_says_where_it_is_imported_from(name: str, kind: type) -> None:
+    """`help` and messages show it, and a pickle looks for it there, also after an update that moves what is private."""
+    assert f"{kind.__module__}.{kind.__qualname__}" == name
+    assert pickle.loads(pickle.dumps(kind)) is kind
+    get_type_hints(kind)  # which looks into that module for what annotations name
 
 
 @pytest.mark.parametrize("name", [name for name in KEPT if name in IMPORTABLE])
