@@ -250,7 +250,8 @@ def _with_query(parts: _Parts, query: str) -> _Parts:
         # A key may be a secret that was pasted without its name, so only what looks like a word is shown.
         shown = repr(key) if _SHOWN_KEY.fullmatch(key) else "a key that is not shown here"
         if "sig" not in found:
-            raise parts.refused(f"the query has {shown}, but no sig=; only a SAS, snapshot and versionid belong there")
+            why = "only a SAS, snapshot and versionid belong there, and a shell cuts a URL at & unless it is in quotes"
+            raise parts.refused(f"the query has {shown}, but no sig=; {why}")
         if not _SAS_KEY.fullmatch(key):
             raise parts.refused(f"the query has {shown}, which is no part of a SAS; remove it")
     if "sig" in found and not found["sig"].partition("=")[2]:
