@@ -119,7 +119,8 @@ def test_twenty_thousand_blobs(many: list[str], server: BlobServer, tmp_path: Pa
     for length, *epochs in (plain, shuffled, by_index):
         assert length == 20_000
         assert [sorted(flat(epoch)) for epoch in epochs] == [many, many]
-    assert listings(server) <= 3 * 24  # four pages each, and those where ranges of names begin and end
+    begun = [one for one in server.requests("GET", "list") if not one.query.keys() & {"marker", "startFrom"}]
+    assert len(begun) == 3, "one listing each; how many requests follow depends on how quickly they are answered"
     dataset = BlobDataset.from_container_url(server.container_url, prefix="many/", credential=False)
     chosen = list(range(0, 20_000, 1999))
     assert [sample["data"] for sample in dataset.__getitems__(chosen)] == [many[i][-5:-4].encode() for i in chosen]
