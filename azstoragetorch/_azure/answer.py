@@ -62,8 +62,10 @@ async def drain(content: aiohttp.StreamReader) -> bytes:
             while left > 0 and (piece := await content.readany()):
                 pieces.append(piece)
                 left -= len(piece)
-    except (TimeoutError, aiohttp.ClientError, OSError):
-        pass
+    except (TimeoutError, aiohttp.ClientError, OSError) as error:
+        # aiohttp has one error for all connections that were closed. It would keep these frames for ever, and the block
+        # that they sent with them, and more of them with every answer.
+        error.__traceback__ = None
     return b"".join(pieces)[:ERROR_BODY]
 
 
