@@ -99,9 +99,15 @@ def test_example_prints_what_the_page_says(file: str, container_url: str) -> Non
     result = run(command, container_url)
 
     assert (result.returncode, result.stderr) == (0, "")
-    printed, shown = (comparable(text).splitlines() for text in (result.stdout, output))
-    # Ranks print when they come to it.
-    assert (sorted(printed) == sorted(shown)) if command.startswith("torchrun ") else (printed == shown)
+    printed, shown = comparable(result.stdout), comparable(output)
+    if command.startswith("torchrun "):
+        # Ranks print when they come to it, and python -u, as torchrun starts it, writes a line and its end apart.
+        for line in shown.splitlines():
+            assert line in printed
+            printed = printed.replace(line, "", 1)
+        assert not printed.strip()
+    else:
+        assert printed.splitlines() == shown.splitlines()
     assert "sig=" not in result.stdout
 
 
