@@ -64,6 +64,8 @@ class Place:
         if sample.ranks:
             command += ["-m", "torch.distributed.run", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
             command += ["--local-addr=127.0.0.1", f"--nproc-per-node={sample.ranks}"]
+            # torchrun itself would start python -u, which writes a line in pieces; those of several ranks would mix.
+            command += ["--no-python", sys.executable]
             # Flags do not reach the ranks, the environment does. Without the number of threads torchrun remarks on it.
             environment["PYTHONWARNINGS"] = ",".join(flag for flag in _FLAGS if flag != "-W")
             environment |= {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
