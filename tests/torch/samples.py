@@ -21,7 +21,7 @@ import torch
 from tests.azurite.identity import IdentityEndpoint
 from tests.azurite.launcher import Azurite
 
-__all__ = ["PLACEHOLDER", "REPOSITORY", "Place", "Sample", "fill", "samples_of", "with_credential"]
+__all__ = ["PLACEHOLDER", "REPOSITORY", "Place", "Sample", "fill", "samples_of", "torchrun", "with_credential"]
 
 REPOSITORY = Path(__file__).parents[2]
 PLACEHOLDER = "https://<account>.blob.core.windows.net/<container>"
@@ -59,19 +59,25 @@ class Place:
         """Run a sample, which must be silent on stderr; return what it printed, with the placeholder put back."""
         script = folder / "sample.py"
         script.write_text(sample.code.replace(PLACEHOLDER, self.container_url), encoding="utf-8")
-        command = [sys.executable, *_FLAGS]
-        environment = dict(self.environment)
+        command, environment = [sys.executable, *_FLAGS, str(script)], dict(self.environment)
         if sample.ranks:
-            command += ["-m", "torch.distributed.run", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
-            command += ["--local-addr=127.0.0.1", f"--nproc-per-node={sample.ranks}"]
-            # torchrun itself would start python -u, which writes a line in pieces; those of several ranks would mix.
-            command += ["--no-python", sys.executable]
-            # Flags do not reach the ranks, the environment does. Without the number of threads torchrun remarks on it.
+            # Flags do not reach the ranks, the environment does.
             environment["PYTHONWARNINGS"] = ",".join(flag for flag in _FLAGS if flag != "-W")
-            environment |= {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-        result = subprocess.run([*command, script], cwd=folder, env=environment, capture_output=True, text=True)
+            arguments, variables = torchrun(sample.ranks, script)
+            command, environment = [sys.executable, *_FLAGS, *arguments], environment | variables
+        result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         assert (result.returncode, result.stderr) == (0, ""), result.stderr
         return result.stdout.replace(self.container_url, PLACEHOLDER)
+
+
+def torchrun(ranks: int, script: Path) -> tuple[list[str], dict[str, str]]:
+    """Return the arguments of Python, and the variables, that start ``script`` as torchrun does, on the loopback."""
+    place = ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
+    # torchrun itself would start python -u, which writes a line in pieces; those of several ranks would mix.
+    program = ["--no-python", sys.executable, str(script)]
+    arguments = ["-m", "torch.distributed.run", *place, f"--nproc-per-node={ranks}", *program]
+    # Without the number of threads torchrun remarks on it.
+    return arguments, {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 
 
 def samples_of(page: str) -> list[Sample]:
