@@ -27,12 +27,12 @@ def silent_host(scene: Scene) -> None:
     scene.url = scene.at(f"https://127.0.0.1:{silent.getsockname()[1]}")
 
 
-def looked_up(code: int, text: str, *, times: int | None = None) -> Callable[[Scene], object]:
+def looked_up(code: int, text: str, *, times: int | None = None, host: str = "localhost") -> Callable[[Scene], object]:
     """Return a fault that fails the look-up of the host's name so many times; no query leaves the machine."""
 
     def fault(scene: Scene) -> None:
         real = socket.getaddrinfo
-        host, failures = "nowhere.blob.test", 0
+        failures = 0
 
         def look_up(name: Any, port: Any, *arguments: Any, **options: Any) -> Any:
             nonlocal failures

@@ -119,7 +119,7 @@ AZURITE = Table(
         ),
         Case(
             name="SAS with another signature",
-            fault=lambda scene: setattr(scene, "url", scene.url.replace("sig=", "sig=AAAA")),
+            fault=lambda scene: scene.give_wrong_credential(),
             service="azurite",
             outcome=raises(BlobAccessError),
             requests=1,

@@ -105,7 +105,7 @@ HOSTS = Table(
         ),
         Case(
             name="certificate of another host",
-            fault=looked_up(0, "", times=0),
+            fault=looked_up(0, "", times=0, host="nowhere.blob.test"),
             service="tls",
             options=TransferOptions(),
             outcome=raises(BlobRequestError),

@@ -45,11 +45,11 @@ _DOCTYPE = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "c">]><EnumerationResu
 
 
 def _by_build(scene: Scene, options: TransferOptions) -> bytes:
-    return _names(BlobListing.build(scene.container_url, options=options))
+    return _names(BlobListing.build(scene.container_url, credential=scene.credential, options=options))
 
 
 async def _by_abuild(scene: Scene, options: TransferOptions) -> bytes:
-    return _names(await BlobListing.abuild(scene.container_url, options=options))
+    return _names(await BlobListing.abuild(scene.container_url, credential=scene.credential, options=options))
 
 
 def _names(listing: BlobListing) -> bytes:

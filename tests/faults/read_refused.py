@@ -57,7 +57,7 @@ def _siblings_ended(scene: Scene, result: Result) -> None:
 
 
 def _read_many(scene: Scene, options: TransferOptions) -> bytes:
-    made = loading(options, prefetch=AT_ONCE)
+    made = loading(scene, options, prefetch=AT_ONCE)
     blobs = [Blob(BlobUrl.parse(scene.url_of(f"sample {number}")), made.access) for number in range(SAMPLES)]
     with closing(made.samples(blobs)) as samples:
         return b"".join(sample["data"] for sample in samples)

@@ -42,35 +42,35 @@ from tests.faults.scene import Scene
 
 
 def _by_file(scene: Scene, options: TransferOptions) -> bytes:
-    with BlobIO(scene.url, "rb", options=options) as file:
+    with BlobIO(scene.url, "rb", credential=scene.credential, options=options) as file:
         return file.read()
 
 
 async def _by_async_file(scene: Scene, options: TransferOptions) -> bytes:
-    async with AsyncBlobIO(scene.url, "rb", options=options) as file:
+    async with AsyncBlobIO(scene.url, "rb", credential=scene.credential, options=options) as file:
         return await file.read()
 
 
 def _by_readinto(scene: Scene, options: TransferOptions) -> bytes:
     data = bytearray(len(scene.content))
-    with BlobIO(scene.url, "rb", options=options) as file:
+    with BlobIO(scene.url, "rb", credential=scene.credential, options=options) as file:
         return bytes(data[: file.readinto(data)])
 
 
-def loading(options: TransferOptions, prefetch: int = 4) -> Loading:
+def loading(scene: Scene, options: TransferOptions, prefetch: int = 4) -> Loading:
     """What a dataset is inside: the classes around it need torch."""
-    return checked_loading(Access.of(None, options), None, prefetch, "raise")
+    return checked_loading(Access.of(scene.credential, options), None, prefetch, "raise")
 
 
 def _by_dataset(scene: Scene, options: TransferOptions) -> bytes:
-    made = loading(options)
+    made = loading(scene, options)
     with closing(made.samples([Blob(BlobUrl.parse(scene.url), made.access)])) as samples:
         (sample,) = samples
     return bytes(sample["data"])
 
 
 async def _by_listed_dataset(scene: Scene, options: TransferOptions) -> bytes:
-    made = loading(options)
+    made = loading(scene, options)
     blob = Blob(BlobUrl.parse(scene.url), made.access, size=len(scene.content), etag=scene.etag)
     (sample,) = [sample async for sample in made.samples_async([blob])]
     return bytes(sample["data"])
@@ -78,7 +78,7 @@ async def _by_listed_dataset(scene: Scene, options: TransferOptions) -> bytes:
 
 def _by_two_reads(scene: Scene, options: TransferOptions) -> bytes:
     half = len(scene.content) // 2
-    with BlobIO(scene.url, "rb", options=options) as file:
+    with BlobIO(scene.url, "rb", credential=scene.credential, options=options) as file:
         data = file.read(10)
         scene.meanwhile()
         file.seek(half)

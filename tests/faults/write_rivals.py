@@ -30,7 +30,7 @@ def _in_one_process(mode: Any, *, last: bool) -> Use:
     """
 
     def write(scene: Scene, options: TransferOptions) -> None:
-        files = [BlobIO(scene.url, mode, options=options) for _ in range(2)]
+        files = [BlobIO(scene.url, mode, credential=scene.credential, options=options) for _ in range(2)]
         winner, loser = reversed(files) if last else files
         winner.write(scene.written)
         loser.write(scene.written[::-1])
@@ -45,7 +45,7 @@ def _in_one_process(mode: Any, *, last: bool) -> Use:
 
 def _async(mode: Any, *, last: bool) -> Use:
     async def write(scene: Scene, options: TransferOptions) -> None:
-        files = [AsyncBlobIO(scene.url, mode, options=options) for _ in range(2)]
+        files = [AsyncBlobIO(scene.url, mode, credential=scene.credential, options=options) for _ in range(2)]
         winner, loser = reversed(files) if last else files
         await winner.write(scene.written)
         await loser.write(scene.written[::-1])
@@ -67,7 +67,10 @@ def _in_two_processes(mode: Any, *, lost_by: str | None) -> Use:
     def write(scene: Scene, options: TransferOptions) -> None:
         other = scene.written[::-1] if lost_by is not None else scene.written
         limits = {"block_size": options.block_size, "in_flight": options.in_flight}
-        with Rival(scene.url, mode, other, limits) as rival, BlobIO(scene.url, mode, options=options) as file:
+        with (
+            Rival(scene.url_for_others, mode, other, limits) as rival,
+            BlobIO(scene.url, mode, credential=scene.credential, options=options) as file,
+        ):
             file.write(scene.written if lost_by is not None else scene.written[::-1])
             file.flush()
             if lost_by is None:
@@ -112,7 +115,7 @@ def _rivals(mode: str, error: type[Exception], service: Service) -> Iterator[Cas
 
 
 def _last_wins(scene: Scene, options: TransferOptions) -> None:
-    first, last = (BlobIO(scene.url, "wb", options=options) for _ in range(2))
+    first, last = (BlobIO(scene.url, "wb", credential=scene.credential, options=options) for _ in range(2))
     last.write(scene.written)
     first.write(scene.written[::-1])
     first.close()

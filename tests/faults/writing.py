@@ -101,7 +101,7 @@ def small(fault: Callable[[Scene], object]) -> Callable[[Scene], object]:
 
 def _by_file(mode: Any) -> Callable[[Scene, TransferOptions], None]:
     def write(scene: Scene, options: TransferOptions) -> None:
-        with BlobIO(scene.url, mode, options=options) as file:
+        with BlobIO(scene.url, mode, credential=scene.credential, options=options) as file:
             file.write(scene.written)
         assert file.committed
 
@@ -110,7 +110,7 @@ def _by_file(mode: Any) -> Callable[[Scene, TransferOptions], None]:
 
 def _by_async_file(mode: Any) -> Any:
     async def write(scene: Scene, options: TransferOptions) -> None:
-        async with AsyncBlobIO(scene.url, mode, options=options) as file:
+        async with AsyncBlobIO(scene.url, mode, credential=scene.credential, options=options) as file:
             await file.write(scene.written)
         assert file.committed
 
@@ -118,14 +118,14 @@ def _by_async_file(mode: Any) -> Any:
 
 
 def _flushed(scene: Scene, options: TransferOptions) -> None:
-    with BlobIO(scene.url, "wb", options=options) as file:
+    with BlobIO(scene.url, "wb", credential=scene.credential, options=options) as file:
         file.write(scene.written[: 4 * options.block_size])
         file.flush()
         scene.meanwhile()
 
 
 def _in_two_parts(scene: Scene, options: TransferOptions) -> None:
-    with BlobIO(scene.url, "wb", options=options) as file:
+    with BlobIO(scene.url, "wb", credential=scene.credential, options=options) as file:
         file.write(scene.written[: 4 * options.block_size])
         file.flush()
         scene.meanwhile()
@@ -142,7 +142,7 @@ def _restarted(scene: Scene, options: TransferOptions) -> None:
 
 def _endless(scene: Scene, options: TransferOptions) -> None:
     """Write until it fails, which must be soon after the service refuses."""
-    file = BlobIO(scene.url, "wb", options=options)
+    file = BlobIO(scene.url, "wb", credential=scene.credential, options=options)
     try:
         while file.tell() < 256 * 1024 * KiB:
             file.write(scene.written)
