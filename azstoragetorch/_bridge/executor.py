@@ -6,7 +6,10 @@ network is gone would delay exit by the resolver's timeout (5 to 30 s), also aft
 
 from __future__ import annotations
 
+import os
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
@@ -24,15 +27,33 @@ class DaemonExecutor(ThreadPoolExecutor):
     at a time, then cached by the connector), so a pool would save nothing.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._alive: list[threading.Thread] = []
+        # An ended thread still is one of the kernel's for a moment, and in it takes a lock of OpenSSL, to free what
+        # that kept for the thread.
+        self._latest: deque[threading.Thread] = deque(maxlen=64)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the threads of all calls so far have ended, for the kernel, too; at most so long."""
+        stop = time.monotonic() + seconds
+        for thread in {*self._alive, *self._latest} - {threading.current_thread()}:
+            thread.join(max(0, stop - time.monotonic()))
+            while os.path.exists(f"/proc/self/task/{thread.native_id}") and time.monotonic() < stop:
+                time.sleep(0.0001)
+
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Start ``fn(*args, **kwargs)`` at once in a thread of its own.
 
         :raises RuntimeError: if the system refuses another thread.
         """
         future: Future[T] = Future()
-        threading.Thread(
+        thread = threading.Thread(
             target=_fill, args=(future, fn, args, kwargs), name="azstoragetorch-blocking", daemon=True
-        ).start()
+        )
+        thread.start()
+        self._alive = [one for one in (*self._alive, thread) if one.is_alive()]
+        self._latest.append(thread)
         return future
 
 

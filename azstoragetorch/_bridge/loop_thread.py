@@ -16,6 +16,7 @@ import os
 import selectors
 import stat
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -30,7 +31,11 @@ LOOK_SECONDS = 0.5
 """How often a waiting thread wakes for a moment. A signal that arrives between Python's last look for one and the start
 of the wait interrupts neither: without this Ctrl-C would be noticed when the operation ends, or never."""
 
-PARK_SECONDS = 0.1  # an idle loop parks in 0.05 ms; one that is busy for longer than this is forked as it is
+PARK_SECONDS = 10.0
+"""How long a fork waits for the loop to get between two callbacks, and for what its threads do. An idle loop is there
+in 0.05 ms, a busy one as soon as it gets a processor. A child that is forked earlier may inherit a lock of OpenSSL from
+the middle of a handshake, or from the thread that reads the certificates, and would hang for ever in its own first one.
+What outlasts this, a name lookup or a blocking call in somebody's coroutine, is forked as it is."""
 
 STOPPED = "the event loop thread of azstoragetorch has stopped; the operation did not complete"
 
@@ -145,7 +150,8 @@ class LoopThread:
         self._runner = asyncio.Runner(loop_factory=factory)
         # In an empty context: the runner keeps a copy, which would keep the first caller's variables alive.
         self.loop = contextvars.Context().run(self._runner.get_loop)
-        self.loop.set_default_executor(DaemonExecutor())
+        self._executor = DaemonExecutor()
+        self.loop.set_default_executor(self._executor)
         self.pending: set[Call] = set()
         self.stopping = False
         self.ended = False
@@ -201,10 +207,11 @@ class LoopThread:
             self.finish(call, RuntimeError(reason))
 
     def park(self, gate: threading.Lock) -> None:
-        """Hold the loop between two callbacks until ``gate`` opens, and wait for it to get there.
+        """Hold the loop between two callbacks until ``gate`` opens, and wait for it and its threads to get there.
 
         Waits at most `PARK_SECONDS`; a callback that comes later finds the gate open and passes.
         """
+        stop = time.monotonic() + PARK_SECONDS
         parked = threading.Lock()
         parked.acquire()
 
@@ -217,7 +224,8 @@ class LoopThread:
             self.loop.call_soon_threadsafe(hold)
         except RuntimeError:  # closed: nothing to hold
             return
-        parked.acquire(timeout=PARK_SECONDS)
+        if parked.acquire(timeout=PARK_SECONDS):  # nobody else begins anything in a thread
+            self._executor.wait(stop - time.monotonic())
 
     def stop(self, timeout: float) -> None:
         """Cancel all tasks, close the loop and wait at most ``timeout`` seconds for that.

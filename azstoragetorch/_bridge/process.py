@@ -157,6 +157,7 @@ def _exit() -> None:
 
 
 def _before_fork() -> None:
+    _lock.acquire()  # until the fork is over nobody starts a loop, and nobody else forks
     thread = _thread
     if thread is None or thread.is_current:
         return
@@ -173,6 +174,8 @@ def _after_fork_in_parent() -> None:
         gates.pop().release()
         if not gates:
             del _gates[ident]
+    with contextlib.suppress(RuntimeError):  # Ctrl-C ended the hook before it had the lock
+        _lock.release()
 
 
 def _after_fork_in_child() -> None:

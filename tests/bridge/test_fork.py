@@ -194,10 +194,12 @@ print("parent goes on")
 
 
 def test_fork_does_not_wait_for_a_loop_that_is_stuck(tmp_path: Path) -> None:
-    """A long callback must not block the fork, and the late parking callback must not stop the loop."""
+    """A callback that never ends must not block the fork, and the late parking callback must not stop the loop."""
     printed = output_of(
         COMMON
         + """
+from azstoragetorch._bridge import loop_thread
+loop_thread.PARK_SECONDS = 0.1
 check_loop()
 stuck, release = threading.Event(), threading.Event()
 call(lambda: (stuck.set(), release.wait()))
@@ -214,6 +216,43 @@ print("parent goes on")
         tmp_path,
     )
     assert printed == ["parent goes on"]
+
+
+def test_fork_waits_for_what_the_loop_and_its_threads_are_doing(tmp_path: Path) -> None:
+    """A child forked in the middle of a TLS handshake inherits a lock of OpenSSL and hangs in its own first one."""
+    printed = output_of(
+        COMMON
+        + """
+import time
+
+inside, begun = set(), threading.Semaphore(0)
+
+
+def work(where):
+    inside.add(where)
+    begun.release()
+    time.sleep(0.5)
+    inside.discard(where)
+
+
+async def begin():
+    asyncio.get_running_loop().run_in_executor(None, work, "a thread")
+
+
+run(begin)
+call(work, "the loop")
+for _ in range(2):
+    begun.acquire()
+child = os.fork()
+if child == 0:
+    print("forked inside", inside or "nothing", flush=True)
+    os._exit(0)
+wait_for(child)
+check_loop()
+""",
+        tmp_path,
+    )
+    assert printed == ["forked inside nothing"]
 
 
 def test_loop_stands_still_while_the_process_forks(tmp_path: Path) -> None:
