@@ -25,6 +25,7 @@ from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_ac
 from azstoragetorch._azure.advice import LOGIN
 from azstoragetorch._azure.errors import FailedAttempt, Failure, Kind
 from azstoragetorch._values.sas import sas_fields
+from azstoragetorch._values.unforked import unforked
 from azstoragetorch._values.url import BlobUrl, ContainerUrl
 from azstoragetorch.exceptions import BlobAccessError, RedactedCause
 
@@ -188,7 +189,11 @@ class TokenSource:
             token = await get_token(SCOPE, **options)
         else:
             # A sync credential blocks for a whole round trip: off the loop with it.
-            token = await anyio.to_thread.run_sync(lambda: get_token(SCOPE, **options), abandon_on_cancel=True)
+            def get() -> Any:
+                with unforked():
+                    return get_token(SCOPE, **options)
+
+            token = await anyio.to_thread.run_sync(get, abandon_on_cancel=True)
             if inspect.isawaitable(token):
                 token = await cast(Awaitable[AccessToken], token)
         return cast(AccessToken, token)

@@ -52,6 +52,7 @@ from azstoragetorch._azure.tracing import TracingSwitch
 from azstoragetorch._azure.transport import BlobTransport
 from azstoragetorch._values.graveyard import bury
 from azstoragetorch._values.options import KiB, MiB, TransferOptions
+from azstoragetorch._values.unforked import unforked
 from azstoragetorch._values.url import BlobUrl, ContainerUrl
 from azstoragetorch.exceptions import BlobTimeoutError
 
@@ -298,7 +299,8 @@ def _proof(url: BlobUrl | ContainerUrl, credential: Credential) -> str:
 
 
 def _tls_context(ca_file: str | None) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=ca_file)
+    with unforked():
+        return ssl.create_default_context(cafile=ca_file)
 
 
 _sessions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Session] = weakref.WeakKeyDictionary()

@@ -16,6 +16,9 @@ from typing import Any, ParamSpec, TypeVar
 
 __all__ = ["DaemonExecutor"]
 
+TEARDOWN_SECONDS = 0.5
+"""It takes microseconds, and a processor; a thread that has not ended, for a name lookup perhaps, is not waited for."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -29,17 +32,15 @@ class DaemonExecutor(ThreadPoolExecutor):
 
     def __init__(self) -> None:
         super().__init__()
-        self._alive: list[threading.Thread] = []
-        # An ended thread still is one of the kernel's for a moment, and in it takes a lock of OpenSSL, to free what
-        # that kept for the thread.
-        self._latest: deque[threading.Thread] = deque(maxlen=64)
+        self._latest: deque[int | None] = deque(maxlen=64)
+        """What the kernel calls the threads that were begun last."""
 
-    def wait(self, seconds: float) -> None:
-        """Wait until the threads of all calls so far have ended, for the kernel, too; at most so long."""
-        stop = time.monotonic() + seconds
-        for thread in {*self._alive, *self._latest} - {threading.current_thread()}:
-            thread.join(max(0, stop - time.monotonic()))
-            while os.path.exists(f"/proc/self/task/{thread.native_id}") and time.monotonic() < stop:
+    def settle(self) -> None:
+        """Wait, at most `TEARDOWN_SECONDS`, until threads that have ended for Python are gone for the kernel, too."""
+        stop = time.monotonic() + TEARDOWN_SECONDS
+        while self._latest:
+            path = f"/proc/self/task/{self._latest.popleft()}"
+            while os.path.exists(path) and time.monotonic() < stop:
                 time.sleep(0.0001)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -52,8 +53,7 @@ class DaemonExecutor(ThreadPoolExecutor):
             target=_fill, args=(future, fn, args, kwargs), name="azstoragetorch-blocking", daemon=True
         )
         thread.start()
-        self._alive = [one for one in (*self._alive, thread) if one.is_alive()]
-        self._latest.append(thread)
+        self._latest.append(thread.native_id)
         return future
 
 

@@ -32,10 +32,9 @@ LOOK_SECONDS = 0.5
 of the wait interrupts neither: without this Ctrl-C would be noticed when the operation ends, or never."""
 
 PARK_SECONDS = 10.0
-"""How long a fork waits for the loop to get between two callbacks, and for what its threads do. An idle loop is there
-in 0.05 ms, a busy one as soon as it gets a processor. A child that is forked earlier may inherit a lock of OpenSSL from
-the middle of a handshake, or from the thread that reads the certificates, and would hang for ever in its own first one.
-What outlasts this, a name lookup or a blocking call in somebody's coroutine, is forked as it is."""
+"""How long a fork waits for the loop to get between two callbacks. An idle loop is there in 0.05 ms, a busy one as soon
+as it gets a processor. A child that is forked earlier may inherit a lock of OpenSSL from the middle of a handshake, and
+would hang for ever in its own first one. Only a blocking call in somebody's coroutine outlasts this, and is forked."""
 
 STOPPED = "the event loop thread of azstoragetorch has stopped; the operation did not complete"
 
@@ -207,7 +206,7 @@ class LoopThread:
             self.finish(call, RuntimeError(reason))
 
     def park(self, gate: threading.Lock) -> None:
-        """Hold the loop between two callbacks until ``gate`` opens, and wait for it and its threads to get there.
+        """Hold the loop between two callbacks until ``gate`` opens, and wait for it to get there.
 
         Waits at most `PARK_SECONDS`; a callback that comes later finds the gate open and passes.
         """
@@ -224,8 +223,13 @@ class LoopThread:
             self.loop.call_soon_threadsafe(hold)
         except RuntimeError:  # closed: nothing to hold
             return
-        if parked.acquire(timeout=PARK_SECONDS):  # nobody else begins anything in a thread
-            self._executor.wait(stop - time.monotonic())
+        # In slices: the loop may close, after a SystemExit in a task, with what was handed to it.
+        while not parked.acquire(timeout=0.1) and self._thread.is_alive() and time.monotonic() < stop:
+            pass
+
+    def settle(self) -> None:
+        """Wait until the threads that worked for the loop are torn down: in that, too, they take a lock of OpenSSL."""
+        self._executor.settle()
 
     def stop(self, timeout: float) -> None:
         """Cancel all tasks, close the loop and wait at most ``timeout`` seconds for that.

@@ -10,7 +10,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, TypeVarTuple
 
 from azstoragetorch._bridge import fork
-from azstoragetorch._bridge.loop_thread import Call, LoopThread
+from azstoragetorch._bridge.loop_thread import PARK_SECONDS, Call, LoopThread
+from azstoragetorch._values.unforked import wait_until_forkable
 
 __all__ = ["at_exit", "call", "end_daemon_at_exit", "run"]
 
@@ -24,8 +25,9 @@ _exiting = False
 _farewells: list[Callable[[], object]] = []
 # Reentrant, because a signal handler that saves a checkpoint may interrupt the very first `run` of its thread.
 _lock = threading.RLock()
-# Per forking thread the gates that hold the loop; a stack, because a signal handler may fork within a fork's hooks.
-_gates: dict[int, list[threading.Lock]] = {}
+# Per forking thread the gate that holds the loop. A stack, because a signal handler may fork within a fork's hooks:
+# inner forks find the loop held, and put None.
+_gates: dict[int, list[threading.Lock | None]] = {}
 
 
 def run(func: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts) -> T:
@@ -41,6 +43,8 @@ def run(func: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts) -> T:
     :raises SystemExit: in a daemon thread, when the interpreter exits.
     :raises BaseException: whatever the task raised.
     """
+    if _gates:
+        _open_gates()
     thread = _thread
     if thread is None or thread.ended:
         thread = _start()
@@ -157,24 +161,51 @@ def _exit() -> None:
 
 
 def _before_fork() -> None:
+    # Ctrl-C in here ends the waiting, and the fork goes on: Python shows what its hooks raise, and drops it.
+    thread, ident = _thread, threading.get_ident()
+    if thread is not None and thread.is_current:
+        # Without the lock: another thread that forks may hold it and wait for this one.
+        _wait_for_threads(thread)
+        return
     _lock.acquire()  # until the fork is over nobody starts a loop, and nobody else forks
     thread = _thread
-    if thread is None or thread.is_current:
+    if ident in _gates:
+        _gates[ident].append(None)
         return
-    gate = threading.Lock()
-    gate.acquire()
-    _gates.setdefault(threading.get_ident(), []).append(gate)
-    thread.park(gate)
+    for _ in range(3):
+        if thread is not None:
+            gate = threading.Lock()
+            gate.acquire()
+            _gates[ident] = [gate]
+            thread.park(gate)
+        _wait_for_threads(thread)
+        if thread is None or ident in _gates:  # else a signal handler came in between, and let the loop go
+            return
+
+
+def _wait_for_threads(thread: LoopThread | None) -> None:
+    wait_until_forkable(PARK_SECONDS)
+    if thread is not None:
+        thread.settle()
+
+
+def _open_gates() -> None:
+    """Let the loop go that this thread holds for its fork: a signal handler within the hooks waits for it."""
+    for gate in _gates.pop(threading.get_ident(), ()):
+        if gate is not None:
+            gate.release()
 
 
 def _after_fork_in_parent() -> None:
     ident = threading.get_ident()
     gates = _gates.get(ident)
     if gates:
-        gates.pop().release()
+        gate = gates.pop()
         if not gates:
-            del _gates[ident]
-    with contextlib.suppress(RuntimeError):  # Ctrl-C ended the hook before it had the lock
+            _gates.pop(ident, None)
+        if gate is not None:
+            gate.release()
+    with contextlib.suppress(RuntimeError):  # forked on the loop's thread, or Ctrl-C before the hook had the lock
         _lock.release()
 
 

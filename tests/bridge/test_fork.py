@@ -224,15 +224,17 @@ def test_fork_waits_for_what_the_loop_and_its_threads_are_doing(tmp_path: Path) 
         COMMON
         + """
 import time
+from azstoragetorch._values.unforked import unforked
 
 inside, begun = set(), threading.Semaphore(0)
 
 
 def work(where):
-    inside.add(where)
-    begun.release()
-    time.sleep(0.5)
-    inside.discard(where)
+    with unforked():
+        inside.add(where)
+        begun.release()
+        time.sleep(0.5)
+        inside.discard(where)
 
 
 async def begin():
@@ -253,6 +255,172 @@ check_loop()
         tmp_path,
     )
     assert printed == ["forked inside nothing"]
+
+
+def test_fork_waits_for_a_token(tmp_path: Path) -> None:
+    """Credentials that are no coroutines speak TLS in a thread, at the first request and whenever a token runs out."""
+    printed = output_of(
+        COMMON
+        + """
+import time
+from azure.core.credentials import AccessToken
+from azstoragetorch import TransferOptions
+from azstoragetorch.exceptions import BlobRequestError
+from azstoragetorch.io import BlobIO
+
+inside, begun = set(), threading.Event()
+
+
+class Credential:
+    def get_token(self, *scopes, **options):
+        inside.add("get_token")
+        begun.set()
+        time.sleep(0.5)
+        inside.clear()
+        return AccessToken("token", int(time.time()) + 3600)
+
+
+def read():
+    url, options = "http://127.0.0.1:1/devstoreaccount1/data/blob", TransferOptions(deadline=1)
+    try:
+        with BlobIO(url, "rb", credential=Credential(), options=options) as file:
+            file.read()
+    except BlobRequestError:
+        pass  # nobody answers there
+
+
+reader = threading.Thread(target=read)
+reader.start()
+begun.wait()
+child = os.fork()
+if child == 0:
+    print("forked inside", inside or "nothing", flush=True)
+    os._exit(0)
+wait_for(child)
+reader.join()
+""",
+        tmp_path,
+    )
+    assert printed == ["forked inside nothing"]
+
+
+# What forks must not wait for: each would otherwise take the 10 s that are the most, and all transfers with it.
+AT_ONCE = {
+    "a thread that itself waits for the loop": """
+async def later():
+    await asyncio.sleep(0.2)
+
+
+async def begin():
+    asyncio.get_running_loop().run_in_executor(None, run, later)
+
+
+run(begin)
+fork()
+""",
+    "a thread that looks a name up": """
+async def begin():
+    asyncio.get_running_loop().run_in_executor(None, begun.wait)
+
+
+run(begin)
+fork()
+begun.set()
+""",
+    "the fork of a signal handler within a fork": """
+def work():
+    with unforked():
+        begun.set()
+        time.sleep(1)
+
+
+async def begin():
+    asyncio.get_running_loop().run_in_executor(None, work)
+
+
+signal.signal(signal.SIGALRM, lambda *_: fork())
+run(begin)
+begun.wait()
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+fork()
+""",
+    "a fork on the loop and one beside it": """
+call(lambda: (begun.set(), time.sleep(0.1), fork()))
+begun.wait()
+fork()
+""",
+}
+
+
+@pytest.mark.parametrize("what", AT_ONCE)
+def test_fork_does_not_wait_for(what: str, tmp_path: Path) -> None:
+    """It would be for nothing."""
+    printed = output_of(
+        COMMON
+        + """
+import signal, time
+from azstoragetorch._values.unforked import unforked
+
+begun = threading.Event()
+
+
+def fork():
+    started = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    wait_for(child)
+    assert time.monotonic() - started < 5
+
+
+check_loop()
+"""
+        + AT_ONCE[what]
+        + """
+check_loop()
+print("done")
+""",
+        tmp_path,
+    )
+    assert printed == ["done"]
+
+
+def test_signal_handler_within_a_fork_may_wait_for_the_loop(tmp_path: Path) -> None:
+    """A preemption handler saves a checkpoint at whatever moment it is called; the fork holds the loop then."""
+    printed = output_of(
+        COMMON
+        + """
+import signal, time
+from azstoragetorch._values.unforked import unforked
+
+begun = threading.Event()
+
+
+def work():
+    with unforked():
+        begun.set()
+        time.sleep(1)
+
+
+async def begin():
+    asyncio.get_running_loop().run_in_executor(None, work)
+
+
+signal.signal(signal.SIGALRM, lambda *_: print("handled", check_loop() > 0, flush=True))
+run(begin)
+begun.wait()
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+child = os.fork()
+if child == 0:
+    check_loop()
+    os._exit(0)
+wait_for(child)
+check_loop()
+print("done")
+""",
+        tmp_path,
+    )
+    assert printed == ["handled True", "done"]
 
 
 def test_loop_stands_still_while_the_process_forks(tmp_path: Path) -> None:
