@@ -187,6 +187,7 @@ def _wait_for_threads(thread: LoopThread | None) -> None:
     wait_until_forkable(PARK_SECONDS)
     if thread is not None:
         thread.settle()
+        wait_until_forkable(PARK_SECONDS)  # for what had its thread, and had not begun in it
 
 
 def _open_gates() -> None:

@@ -74,6 +74,28 @@ async def close(connection):
 """
 
 
+# Work in a thread of the loop that no fork may be in the middle of.
+WORK = """
+import signal, time
+from azstoragetorch._values.unforked import unforked
+
+inside, begun = set(), threading.Semaphore(0)
+
+
+def work(where):
+    with unforked():
+        inside.add(where)
+        begun.release()
+        time.sleep(1)
+        inside.discard(where)
+
+
+async def begin():
+    asyncio.get_running_loop().run_in_executor(None, work, "a thread")
+
+"""
+
+
 def test_child_of_an_idle_parent_gets_a_loop_of_its_own(tmp_path: Path) -> None:
     """DataLoader forks its workers after the parent has read."""
     printed = output_of(
@@ -222,25 +244,8 @@ def test_fork_waits_for_what_the_loop_and_its_threads_are_doing(tmp_path: Path) 
     """A child forked in the middle of a TLS handshake inherits a lock of OpenSSL and hangs in its own first one."""
     printed = output_of(
         COMMON
+        + WORK
         + """
-import time
-from azstoragetorch._values.unforked import unforked
-
-inside, begun = set(), threading.Semaphore(0)
-
-
-def work(where):
-    with unforked():
-        inside.add(where)
-        begun.release()
-        time.sleep(0.5)
-        inside.discard(where)
-
-
-async def begin():
-    asyncio.get_running_loop().run_in_executor(None, work, "a thread")
-
-
 run(begin)
 call(work, "the loop")
 for _ in range(2):
@@ -311,42 +316,32 @@ async def later():
     await asyncio.sleep(0.2)
 
 
-async def begin():
+async def wait_for_the_loop():
     asyncio.get_running_loop().run_in_executor(None, run, later)
 
 
-run(begin)
+run(wait_for_the_loop)
 fork()
 """,
     "a thread that looks a name up": """
-async def begin():
-    asyncio.get_running_loop().run_in_executor(None, begun.wait)
+async def look_up():
+    asyncio.get_running_loop().run_in_executor(None, begun.acquire)
 
 
-run(begin)
+run(look_up)
 fork()
-begun.set()
+begun.release()
 """,
     "the fork of a signal handler within a fork": """
-def work():
-    with unforked():
-        begun.set()
-        time.sleep(1)
-
-
-async def begin():
-    asyncio.get_running_loop().run_in_executor(None, work)
-
-
 signal.signal(signal.SIGALRM, lambda *_: fork())
 run(begin)
-begun.wait()
+begun.acquire()
 signal.setitimer(signal.ITIMER_REAL, 0.3)
 fork()
 """,
     "a fork on the loop and one beside it": """
-call(lambda: (begun.set(), time.sleep(0.1), fork()))
-begun.wait()
+call(lambda: (begun.release(), time.sleep(0.1), fork()))
+begun.acquire()
 fork()
 """,
 }
@@ -357,13 +352,8 @@ def test_fork_does_not_wait_for(what: str, tmp_path: Path) -> None:
     """It would be for nothing."""
     printed = output_of(
         COMMON
+        + WORK
         + """
-import signal, time
-from azstoragetorch._values.unforked import unforked
-
-begun = threading.Event()
-
-
 def fork():
     started = time.monotonic()
     child = os.fork()
@@ -389,26 +379,11 @@ def test_signal_handler_within_a_fork_may_wait_for_the_loop(tmp_path: Path) -> N
     """A preemption handler saves a checkpoint at whatever moment it is called; the fork holds the loop then."""
     printed = output_of(
         COMMON
+        + WORK
         + """
-import signal, time
-from azstoragetorch._values.unforked import unforked
-
-begun = threading.Event()
-
-
-def work():
-    with unforked():
-        begun.set()
-        time.sleep(1)
-
-
-async def begin():
-    asyncio.get_running_loop().run_in_executor(None, work)
-
-
 signal.signal(signal.SIGALRM, lambda *_: print("handled", check_loop() > 0, flush=True))
 run(begin)
-begun.wait()
+begun.acquire()
 signal.setitimer(signal.ITIMER_REAL, 0.3)
 child = os.fork()
 if child == 0:
