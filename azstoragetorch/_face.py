@@ -141,7 +141,11 @@ class FileFace:
 
     @property
     def committed(self) -> bool:
-        """Whether what was written is the content of the blob now."""
+        """Whether what was written is known to be the content of the blob.
+
+        ``False`` also after a ``close`` that was interrupted, by Ctrl-C or a cancellation, while the commit was on its
+        way: the blob holds its previous or the new content then, whole.
+        """
         return self._file.committed
 
     def readable(self) -> bool:

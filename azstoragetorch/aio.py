@@ -39,7 +39,8 @@ class AsyncBlobIO(FileFace):
     serialised; many files may be used at once.
 
     A writer publishes its content when it is closed without an error, and never otherwise: an exception or a
-    cancellation inside ``async with``, :meth:`abort` and garbage collection leave the previous content in place.
+    cancellation inside ``async with``, :meth:`abort` and garbage collection leave the previous content in place. A
+    cancellation while ``aclose`` commits leaves the previous or the new content, whole.
 
     :param blob_url: URL of the blob, with a SAS, ``snapshot=`` or ``versionid=`` or without.
     :param mode: ``"rb"`` to read, ``"wb"`` to create or replace, ``"xb"`` to create only.

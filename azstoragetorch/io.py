@@ -42,7 +42,8 @@ class BlobIO(FileFace, _BinaryFile):
 
     A writer publishes its content when it is closed without an error, and never otherwise: an exception (Ctrl-C
     included) inside ``with``, :meth:`abort`, garbage collection, a fork and interpreter exit leave the previous content
-    in place. The last ones warn with :class:`~azstoragetorch.exceptions.UncommittedBlobWarning`.
+    in place. The last ones warn with :class:`~azstoragetorch.exceptions.UncommittedBlobWarning`. Ctrl-C while ``close``
+    commits leaves the previous or the new content, whole.
 
     :param blob_url: URL of the blob, with a SAS, ``snapshot=`` or ``versionid=`` or without.
     :param mode: ``"rb"`` to read, ``"wb"`` to create or replace, ``"xb"`` to create only.

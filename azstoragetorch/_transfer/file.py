@@ -117,16 +117,20 @@ class BlobFile:
             yield from self.abort()
             return
         self.closed = True
+        how = "interrupted in the commit of"  # nobody knows what became of it
         try:
             yield from self.written().commit()
             self.committed = self.released = True
+            how = "committed"
         except GeneratorExit:  # as in _release
             raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception):
+                how = "could not commit"
             yield from self._release()
             raise
         finally:
-            self._tell("committed" if self.committed else "could not commit")
+            self._tell(how)
 
     def abort(self) -> Steps[None]:
         """Close without committing."""

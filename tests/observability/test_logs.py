@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import logging
 import re
 import time
@@ -20,7 +21,7 @@ from azstoragetorch.aio import AsyncBlobIO, aclose
 from azstoragetorch.exceptions import BlobExistsError, BlobRequestError
 from azstoragetorch.io import BlobIO
 from azstoragetorch.listing import BlobListing
-from tests.blobserver import BlobServer, Status, on
+from tests.blobserver import BlobServer, Hang, Status, on
 from tests.conftest import TlsBlobServer
 from tests.observability.lines import Lines, listening
 from tests.secrets.canaries import KEY, SIGNATURE, TOKEN
@@ -97,6 +98,22 @@ def test_refused_commit_says_so(server: BlobServer, lines: Lines) -> None:
         file.write(b"after")
 
     assert re.fullmatch(ended("could not commit", server.url("a"), "xb", ONCE.format(1, 0)), lines.of("io")[-1])
+
+
+@pytest.mark.parametrize("applied", [True, False])
+async def test_interrupted_commit_is_not_said_to_have_failed(applied: bool, server: BlobServer, lines: Lines) -> None:
+    """Nobody knows what becomes of it: whoever reads "could not commit" would take the blob for the old one."""
+    server.put("a", b"before")
+    server.fault(on("PUT", ""), Hang(perform=applied), times=None)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5), AsyncBlobIO(server.url("a"), "wb", credential=False) as file:
+            await file.write(b"after")
+
+    assert not file.committed
+    assert server.get("a") == (b"after" if applied else b"before")
+    how = ended("interrupted in the commit of", server.url("a"), "wb", ONCE.format(1, 0))
+    assert re.fullmatch(how, lines.of("io")[-1]), lines.of("io")
 
 
 def test_repeated_request_is_a_line_of_its_own(server: BlobServer, lines: Lines) -> None:
