@@ -21,7 +21,7 @@ from azstoragetorch.aio import AsyncBlobIO, aclose
 from azstoragetorch.exceptions import BlobExistsError, BlobRequestError
 from azstoragetorch.io import BlobIO
 from azstoragetorch.listing import BlobListing
-from tests.blobserver import BlobServer, Hang, Status, on
+from tests.blobserver import BlobServer, Call, Hang, Status, on
 from tests.conftest import TlsBlobServer
 from tests.observability.lines import Lines, listening
 from tests.secrets.canaries import KEY, SIGNATURE, TOKEN
@@ -104,12 +104,18 @@ def test_refused_commit_says_so(server: BlobServer, lines: Lines) -> None:
 async def test_interrupted_commit_is_not_said_to_have_failed(applied: bool, server: BlobServer, lines: Lines) -> None:
     """Nobody knows what becomes of it: whoever reads "could not commit" would take the blob for the old one."""
     server.put("a", b"before")
-    server.fault(on("PUT", ""), Hang(perform=applied), times=None)
+    loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+    tell = Call(lambda: loop.call_soon_threadsafe(arrived.set), after=applied)
+    server.fault(on("PUT", ""), tell, Hang(perform=applied), times=None)
+    file = AsyncBlobIO(server.url("a"), "wb", credential=False)
+    await file.write(b"after")
+    committing = asyncio.create_task(file.aclose())
+    await arrived.wait()
+    committing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await committing
 
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.5), AsyncBlobIO(server.url("a"), "wb", credential=False) as file:
-            await file.write(b"after")
-
+    assert file.closed
     assert not file.committed
     assert server.get("a") == (b"after" if applied else b"before")
     how = ended("interrupted in the commit of", server.url("a"), "wb", ONCE.format(1, 0))
