@@ -135,7 +135,7 @@ def status_failure(status: int, code: str | None, headers: Mapping[str, str], ca
         text = f"access was refused ({text})"
     elif status == 409 and code == "BlobAlreadyExists":
         error = BlobExistsError
-        text = f"the blob exists already ({text})"
+        text = f"the blob exists already ({text}); mode 'xb' never replaces a blob, 'wb' does"
     elif status == 412 and code in ("ConditionNotMet", "TargetConditionNotMet", None):
         error = BlobModifiedError
         text = f"the blob was replaced or deleted since it was opened or listed ({text}); open or list again"
